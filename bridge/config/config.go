@@ -1,0 +1,3 @@
+// Package config loads, defaults and validates the configuration file. Every error names
+// file, line, key and remedy.
+package config

@@ -1,0 +1,53 @@
+package bridge
+
+import (
+	"errors"
+	"strings"
+)
+
+// ErrCredentials says that user name or password are wrong.
+var ErrCredentials = errors.New("user name or password is wrong")
+
+// Reason is a stable token for a refusal.
+type Reason string
+
+// The reasons of a Refusal; comments give smtpd's reply (RFC 5321, RFC 3463).
+const (
+	ReasonNoCertificate Reason = "no-certificate" // 550 5.7.1
+	ReasonCertificate   Reason = "certificate"    // 550 5.7.1: revoked, expired, weak, changed
+	ReasonPolicy        Reason = "policy"         // 550 5.7.1
+	ReasonLookup        Reason = "lookup"         // 451 4.7.5: no definite answer, try again
+	ReasonSender        Reason = "sender"         // 553 5.7.1: not the account's address
+	ReasonMalformed     Reason = "malformed"      // 554 5.6.0
+	ReasonTooLarge      Reason = "too-large"      // 552 5.3.4
+	ReasonProvider      Reason = "provider"       // the provider's own code, else 451 4.4.1
+	ReasonUnreachable   Reason = "unreachable"    // 451 4.4.1
+	ReasonLocal         Reason = "local"          // 451 4.3.0: disk full, vault locked, …
+)
+
+// RecipientRefusal is why one recipient stands in the way.
+type RecipientRefusal struct {
+	Address string
+	Reason  Reason
+	Text    string // one sentence, safe to show: what is wrong and what the user can do
+}
+
+// Refusal says that a message was not accepted and that nothing left the device.
+type Refusal struct {
+	Reason     Reason
+	Text       string // one sentence, safe to show to the client
+	Recipients []RecipientRefusal
+	Code       int    // SMTP reply code if the provider gave one, else 0
+	Enhanced   [3]int // likewise
+	Err        error  // the cause, for the log only
+}
+
+func (r *Refusal) Error() string {
+	texts := []string{r.Text}
+	for _, rcpt := range r.Recipients {
+		texts = append(texts, rcpt.Address+": "+rcpt.Text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (r *Refusal) Unwrap() error { return r.Err }

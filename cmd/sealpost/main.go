@@ -1,0 +1,4 @@
+// Command sealpost is a local encrypted mail bridge.
+package main
+
+func main() {}
