@@ -1,3 +1,155 @@
 // Package config loads, defaults and validates the configuration file. Every error names
-// file, line, key and remedy.
+// file, line, key and remedy. It decides nothing: cmd turns a Config into the options of
+// the other packages.
 package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Config is the whole file. config.example.toml documents every key.
+type Config struct {
+	StateDir string    `toml:"state_dir"`
+	Local    Local     `toml:"local"`
+	Vault    Vault     `toml:"vault"`
+	Accounts []Account `toml:"account"`
+	Policy   Policy    `toml:"policy"`
+	Keydisc  Keydisc   `toml:"keydisc"`
+}
+
+// Local are the listeners towards the mail client, host:port; "" turns one off, port 0 picks one.
+type Local struct {
+	IMAP  string `toml:"imap"`  // STARTTLS offered
+	IMAPS string `toml:"imaps"` // implicit TLS
+	SMTP  string `toml:"smtp"`  // STARTTLS offered
+	SMTPS string `toml:"smtps"` // implicit TLS
+}
+
+// Vault says where the passphrase comes from.
+type Vault struct {
+	Unlock         []string `toml:"unlock"` // keyring, systemd, file, prompt
+	PassphraseFile string   `toml:"passphrase_file"`
+}
+
+// Account is one mail account at a provider.
+type Account struct {
+	Address  string   `toml:"address"`
+	Aliases  []string `toml:"aliases"`
+	IMAP     string   `toml:"imap"`     // imaps://, imap+starttls://, imap+insecure://
+	SMTP     string   `toml:"smtp"`     // smtps://, smtp+starttls://, smtp+insecure://
+	Username string   `toml:"username"` // "": the address
+	Auth     string   `toml:"auth"`     // password
+	CAFile   string   `toml:"ca_file"`
+	Seal     any      `toml:"seal"`    // "all", "off" or a list of mailboxes; see Sealing
+	Headers  string   `toml:"headers"` // baseline or shy
+}
+
+// Policy says what is encrypted.
+type Policy struct {
+	Default string `toml:"default"` // require, prefer, never
+	Mixed   string `toml:"mixed"`   // split, refuse
+	Rules   []Rule `toml:"rule"`
+}
+
+// Rule applies to recipients that match; the first match wins.
+type Rule struct {
+	Match   string `toml:"match"`
+	Encrypt string `toml:"encrypt"`
+}
+
+// Keydisc says how certificates are found.
+type Keydisc struct {
+	Methods []string          `toml:"methods"` // contacts, autocrypt, wkd, vks
+	Timeout Duration          `toml:"timeout"`
+	CAFile  string            `toml:"ca_file"`
+	Resolve map[string]string `toml:"resolve"`
+}
+
+// Default is the configuration of an empty file.
+func Default() *Config {
+	return &Config{
+		StateDir: "~/.local/state/sealpost",
+		Local: Local{
+			IMAP: "127.0.0.1:1143", IMAPS: "127.0.0.1:1993", SMTP: "127.0.0.1:1025", SMTPS: "127.0.0.1:1465",
+		},
+		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
+		Policy:  Policy{Default: "prefer", Mixed: "split"},
+		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, Timeout: Duration(10 * time.Second)},
+	}
+}
+
+// setDefaults fills in the defaults of one [[account]].
+func (a *Account) setDefaults() {
+	if a.Username == "" {
+		a.Username = a.Address
+	}
+	if a.Auth == "" {
+		a.Auth = "password"
+	}
+	if a.Headers == "" {
+		a.Headers = "baseline"
+	}
+	if a.Seal == nil {
+		a.Seal = "all"
+	}
+}
+
+// Duration is a time span such as "10s" or "2m".
+type Duration time.Duration
+
+// UnmarshalText reads a duration as time.ParseDuration does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
+// MarshalText is the inverse of UnmarshalText.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Sealing says in which mailboxes mail that arrived clear is sealed.
+func (a Account) Sealing() (all bool, mailboxes []string) {
+	switch seal := a.Seal.(type) {
+	case string:
+		return seal == "all", nil
+	case []any:
+		for _, name := range seal {
+			mailboxes = append(mailboxes, fmt.Sprint(name))
+		}
+	}
+	return false, mailboxes
+}
+
+// DefaultPath is $SEALPOST_CONFIG, else sealpost/config.toml in $XDG_CONFIG_HOME or ~/.config.
+func DefaultPath() string {
+	if path := os.Getenv("SEALPOST_CONFIG"); path != "" {
+		return path
+	}
+	dir := os.Getenv("XDG_CONFIG_HOME")
+	if dir == "" {
+		dir = expand("~/.config", "")
+	}
+	return filepath.Join(dir, "sealpost", "config.toml")
+}
+
+// expand makes a path of the file absolute: ~ is the home folder, and what is relative is so to
+// the folder of the configuration file. "" stays.
+func expand(path, dir string) string {
+	if path == "" {
+		return ""
+	}
+	if path == "~" || len(path) > 1 && path[:2] == "~/" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			home = "/nonexistent"
+		}
+		return filepath.Join(home, path[1:])
+	}
+	if filepath.IsAbs(path) || dir == "" {
+		return path
+	}
+	return filepath.Join(dir, path)
+}

@@ -1,0 +1,216 @@
+package bridge
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Decision about one recipient of one message. The zero value refuses.
+type Decision int
+
+const (
+	Refuse Decision = iota
+	Encrypt
+	Cleartext
+)
+
+// String is the decision as users and the log see it.
+func (d Decision) String() string {
+	switch d {
+	case Encrypt:
+		return "encrypt"
+	case Cleartext:
+		return "clear"
+	}
+	return "refuse"
+}
+
+// Mode is what the policy wants for a recipient. The zero value is the strictest.
+type Mode string
+
+const (
+	Require Mode = "require" // encrypt or refuse
+	Prefer  Mode = "prefer"  // encrypt if the recipient can read it
+	Never   Mode = "never"   // send clear
+)
+
+// Rule gives the mode for recipients that match: an address, "*@domain", a bare domain
+// (both mean that domain alone), or "*".
+type Rule struct {
+	Match   string
+	Encrypt Mode
+}
+
+// Policy is the configuration's [policy] table. The zero value requires encryption.
+type Policy struct {
+	Default    Mode
+	AllowSplit bool // mixed = "split": some recipients encrypted, the rest clear
+	Rules      []Rule
+}
+
+// Force is a sender's wish for one message (X-Sealpost-Policy).
+type Force string
+
+const (
+	ForceNothing Force = ""
+	ForceRequire Force = "require"
+	ForceClear   Force = "clear"
+)
+
+// MessageFacts are what the decision needs to know of the message.
+type MessageFacts struct {
+	Force Force
+	// RepliesToEncrypted: it answers a message that reached us end-to-end encrypted, and
+	// so is taken to quote it (RFC 9787 §6.3).
+	RepliesToEncrypted bool
+	// Ciphertext: the mail program has encrypted it already.
+	Ciphertext bool
+}
+
+// RecipientFacts are what the decision needs to know of a recipient. The zero value
+// knows nothing and is refused.
+type RecipientFacts struct {
+	Address    string
+	Usable     bool   // a certificate that may be encrypted to now
+	Problem    Reason // why a known certificate may not be used; "" if none is known
+	ProblemTxt string // the same in words
+	Ever       bool   // had a certificate at some time
+	Conclusive bool   // every lookup gave a definite answer
+}
+
+// Verdict is the decision for one recipient, with the rule or reason that led to it.
+type Verdict struct {
+	Address  string
+	Decision Decision
+	Rule     string // name of the rule that decided
+	Reason   Reason // why refused; "" otherwise
+	Text     string // the reason in words, with the way out; safe to show
+}
+
+// Decide is the whole policy, a pure function: it says for each recipient what happens to
+// the message. If any recipient is refused nothing may be sent to anybody.
+func (p Policy) Decide(m MessageFacts, recipients []RecipientFacts) []Verdict {
+	verdicts := make([]Verdict, len(recipients))
+	for i, r := range recipients {
+		verdicts[i] = p.decideOne(m, r)
+	}
+	if !p.AllowSplit {
+		refuseMixture(verdicts)
+	}
+	return verdicts
+}
+
+func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
+	mode, rule := p.modeFor(m, r.Address)
+	v := Verdict{Address: r.Address, Rule: rule}
+	switch {
+	case m.Ciphertext:
+		v.Decision, v.Rule = Encrypt, "encrypted by the mail program"
+	case mode == Never:
+		return clearUnlessReply(v, m)
+	case r.Usable:
+		v.Decision = Encrypt
+	case r.Problem != "":
+		return refuse(v, r.Problem, r.ProblemTxt)
+	case mode != Prefer:
+		return refuseUnfound(v, r)
+	case r.Ever:
+		return refuse(v, ReasonCertificate, "this address had a certificate before and none can be found now; mail to it is not sent clear. Import a certificate (sealpost contact import), or send this one message with the header X-Sealpost-Policy: clear")
+	case !r.Conclusive:
+		return refuseUnfound(v, r)
+	default:
+		return clearUnlessReply(v, m)
+	}
+	return v
+}
+
+// modeFor finds the mode in force: the first matching rule, else the default; the sender's
+// wish may tighten either, and loosen only the default and rules that do not require.
+func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
+	mode, rule, required := p.Default, "default "+string(p.Default), false
+	for i, r := range p.Rules {
+		if r.matches(address) {
+			mode, rule = r.Encrypt, fmt.Sprintf("rule %d: %s %s", i+1, r.Match, r.Encrypt)
+			required = mode == Require
+			break
+		}
+	}
+	switch {
+	case m.Force == ForceRequire:
+		return Require, "sender: X-Sealpost-Policy require"
+	case m.Force == ForceClear && !required:
+		return Never, "sender: X-Sealpost-Policy clear"
+	}
+	return mode, rule
+}
+
+func (r Rule) matches(address string) bool {
+	match, address := strings.ToLower(r.Match), strings.ToLower(address)
+	if match == "*" || match == address {
+		return true
+	}
+	domain := strings.TrimPrefix(match, "*@")
+	if strings.Contains(domain, "@") {
+		return false
+	}
+	return strings.HasSuffix(address, "@"+domain)
+}
+
+func clearUnlessReply(v Verdict, m MessageFacts) Verdict {
+	if m.RepliesToEncrypted {
+		return refuse(v, ReasonPolicy, "this answers an encrypted message and would quote it in clear. Import the recipient's certificate (sealpost contact import), or write a new message")
+	}
+	v.Decision = Cleartext
+	return v
+}
+
+func refuseUnfound(v Verdict, r RecipientFacts) Verdict {
+	if !r.Conclusive {
+		return refuse(v, ReasonLookup, "it could not be found out whether this address has an OpenPGP certificate. Try again later, or import the certificate (sealpost contact import)")
+	}
+	return refuse(v, ReasonNoCertificate, "no OpenPGP certificate is known for this address and encryption is required. Ask for the certificate and import it (sealpost contact import), or change the policy")
+}
+
+func refuse(v Verdict, reason Reason, text string) Verdict {
+	v.Decision, v.Reason, v.Text = Refuse, reason, text
+	return v
+}
+
+// refuseMixture answers mixed = "refuse": all recipients encrypted or none (RFC 9787 §7.1).
+func refuseMixture(verdicts []Verdict) {
+	if !Mixed(verdicts) {
+		return
+	}
+	for i, v := range verdicts {
+		if v.Decision == Cleartext {
+			verdicts[i] = refuse(v, ReasonPolicy, "this address has no OpenPGP certificate but others of this message do, and the policy forbids sending it partly in clear (mixed = \"refuse\"). Send separate messages, or import the certificate")
+		}
+	}
+}
+
+// Mixed says whether some recipients get ciphertext and others get clear text.
+func Mixed(verdicts []Verdict) bool {
+	var encrypted, clear bool
+	for _, v := range verdicts {
+		encrypted = encrypted || v.Decision == Encrypt
+		clear = clear || v.Decision == Cleartext
+	}
+	return encrypted && clear
+}
+
+// Overall is the message's decision: refuse if anybody is refused, clear if anybody gets
+// clear text, else encrypt. No recipients: refuse.
+func Overall(verdicts []Verdict) Decision {
+	overall := Refuse
+	for _, v := range verdicts {
+		switch {
+		case v.Decision == Refuse:
+			return Refuse
+		case v.Decision == Cleartext || overall == Cleartext:
+			overall = Cleartext
+		default:
+			overall = Encrypt
+		}
+	}
+	return overall
+}
