@@ -5,6 +5,12 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -15,7 +21,7 @@ type Entry struct {
 	Seq         int64     `json:"seq"`
 	Time        time.Time `json:"time"` // UTC
 	Account     string    `json:"account"`
-	Event       string    `json:"event"` // "submit", "seal", "unseal", "append", "key", "contact", …
+	Event       string    `json:"event"` // "submit", "seal", "unseal", "key", "contact", …
 	MessageID   string    `json:"message_id,omitempty"`
 	Recipient   string    `json:"recipient,omitempty"`
 	Decision    string    `json:"decision,omitempty"` // encrypt, clear, refuse
@@ -24,21 +30,134 @@ type Entry struct {
 	Fingerprint string    `json:"fingerprint,omitempty"`
 	Mailbox     string    `json:"mailbox,omitempty"`
 	Detail      string    `json:"detail,omitempty"`
-	Prev        string    `json:"prev"` // hex SHA-256 of the entry before
-	Hash        string    `json:"hash"` // hex SHA-256 of this entry with Hash empty
+	Prev        string    `json:"prev"`           // hex SHA-256 of the entry before; "" for the first
+	Hash        string    `json:"hash,omitempty"` // hex SHA-256 of this entry's JSON without this field
 }
 
-// Log is the decision log of one installation.
-type Log struct{}
+// Log is the decision log of one installation. Safe for concurrent use.
+type Log struct {
+	db  *store.DB
+	now func() time.Time
+}
 
 // New opens the log on the database.
-func New(db *store.DB, now func() time.Time) *Log { panic("stub") }
+func New(db *store.DB, now func() time.Time) *Log { return &Log{db: db, now: now} }
 
 // Append writes the entries in one transaction; Seq, Time (if zero), Prev and Hash are filled in.
-func (l *Log) Append(ctx context.Context, entries ...Entry) error { panic("stub") }
+func (l *Log) Append(ctx context.Context, entries ...Entry) error {
+	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		seq, hash, err := head(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			seq++
+			e.Seq, e.Prev = seq, hash
+			if hash, err = l.insert(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO audit_head (one, seq, hash) VALUES (1, ?, ?)
+			ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`, seq, hash)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("decision log: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) insert(ctx context.Context, tx *sql.Tx, e Entry) (hash string, err error) {
+	if e.Time.IsZero() {
+		e.Time = l.now()
+	}
+	e.Time, e.Hash = e.Time.UTC().Round(0), ""
+	text, err := json.Marshal(e)
+	if err != nil {
+		return "", err
+	}
+	hash = hashOf(text)
+	_, err = tx.ExecContext(ctx, `INSERT INTO audit (seq, entry, hash) VALUES (?, ?, ?)`, e.Seq, string(text), hash)
+	return hash, err
+}
+
+func hashOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// head is where the chain ends: 0 and "" for an empty log.
+func head(ctx context.Context, q queryer) (seq int64, hash string, err error) {
+	err = q.QueryRowContext(ctx, `SELECT seq, hash FROM audit_head`).Scan(&seq, &hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return seq, hash, err
+}
 
 // List returns entries after seq, oldest first, at most limit.
-func (l *Log) List(ctx context.Context, after int64, limit int) ([]Entry, error) { panic("stub") }
+func (l *Log) List(ctx context.Context, after int64, limit int) ([]Entry, error) {
+	var entries []Entry
+	err := l.each(ctx, after, limit, func(_ int64, text, hash string) error {
+		var e Entry
+		if err := json.Unmarshal([]byte(text), &e); err != nil {
+			return err
+		}
+		e.Hash = hash
+		entries = append(entries, e)
+		return nil
+	})
+	return entries, err
+}
 
-// Verify walks the chain; broken is the first bad Seq, 0 if none.
-func (l *Log) Verify(ctx context.Context) (checked, broken int64, err error) { panic("stub") }
+func (l *Log) each(ctx context.Context, after int64, limit int, f func(seq int64, text, hash string) error) error {
+	rows, err := l.db.Read().QueryContext(ctx, `SELECT seq, entry, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`, after, limit)
+	if err != nil {
+		return fmt.Errorf("decision log: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var text, hash string
+		if err := rows.Scan(&seq, &text, &hash); err != nil {
+			return fmt.Errorf("decision log: %w", err)
+		}
+		if err := f(seq, text, hash); err != nil {
+			return fmt.Errorf("decision log, entry %d: %w", seq, err)
+		}
+	}
+	return rows.Err()
+}
+
+// errBroken stops Verify at the first bad entry.
+var errBroken = errors.New("the chain is broken")
+
+// Verify walks the chain; broken is the first bad Seq, 0 if none. What was cut off at the
+// end is bad, too.
+func (l *Log) Verify(ctx context.Context) (checked, broken int64, err error) {
+	endSeq, endHash, err := head(ctx, l.db.Read())
+	if err != nil {
+		return 0, 0, fmt.Errorf("decision log: %w", err)
+	}
+	prev := ""
+	err = l.each(ctx, 0, -1, func(seq int64, text, hash string) error {
+		var e Entry
+		if json.Unmarshal([]byte(text), &e) != nil || seq != checked+1 || e.Seq != seq || e.Prev != prev || hashOf([]byte(text)) != hash {
+			broken = checked + 1
+			return errBroken
+		}
+		checked, prev = seq, hash
+		return nil
+	})
+	switch {
+	case errors.Is(err, errBroken):
+		return checked, broken, nil
+	case err == nil && (checked < endSeq || (checked == endSeq && prev != endHash)):
+		return checked, checked + 1, nil
+	}
+	return checked, 0, err
+}

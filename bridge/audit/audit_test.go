@@ -1,0 +1,96 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge/store"
+)
+
+func open(t *testing.T) (*Log, *store.DB) {
+	t.Helper()
+	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "a.db"), make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return New(db, time.Now), db
+}
+
+func appendSome(t *testing.T, l *Log) {
+	t.Helper()
+	for _, to := range []string{"a@x", "b@x", "c@x", "d@x"} {
+		if err := l.Append(t.Context(), Entry{Account: "me@x", Event: "submit", Recipient: to, Decision: "encrypt"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAppendListVerify(t *testing.T) {
+	l, _ := open(t)
+	if n, broken, err := l.Verify(t.Context()); n != 0 || broken != 0 || err != nil {
+		t.Fatal(n, broken, err)
+	}
+	appendSome(t, l)
+	entries, err := l.List(t.Context(), 1, 2)
+	if err != nil || len(entries) != 2 || entries[0].Recipient != "b@x" || entries[1].Prev != entries[0].Hash || entries[0].Time.IsZero() {
+		t.Fatalf("%v %+v", err, entries)
+	}
+	if n, broken, err := l.Verify(t.Context()); n != 4 || broken != 0 || err != nil {
+		t.Fatal(n, broken, err)
+	}
+}
+
+func TestVerifyFindsTampering(t *testing.T) {
+	for name, c := range map[string]struct {
+		statement string
+		broken    int64
+	}{
+		"changed entry":          {`UPDATE audit SET entry = replace(entry, 'b@x', 'e@x') WHERE seq = 2`, 2},
+		"changed with own hash":  {`UPDATE audit SET hash = 'x' WHERE seq = 2`, 2},
+		"removed from the front": {`DELETE FROM audit WHERE seq = 1`, 1},
+		"removed in the middle":  {`DELETE FROM audit WHERE seq = 3`, 3},
+		"removed at the end":     {`DELETE FROM audit WHERE seq = 4`, 4},
+		"removed altogether":     {`DELETE FROM audit`, 1},
+		"exchanged": {`UPDATE audit SET entry = (SELECT entry FROM audit b WHERE b.seq = 5 - audit.seq),
+			hash = (SELECT hash FROM audit b WHERE b.seq = 5 - audit.seq) WHERE seq IN (2, 3)`, 2},
+		"not JSON": {`UPDATE audit SET entry = '{' WHERE seq = 4`, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, db := open(t)
+			appendSome(t, l)
+			err := db.Write(t.Context(), func(tx *sql.Tx) error {
+				_, err := tx.Exec(c.statement)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, broken, err := l.Verify(t.Context()); broken != c.broken || err != nil {
+				t.Errorf("broken at %d, want %d (%v)", broken, c.broken, err)
+			}
+		})
+	}
+}
+
+func TestConcurrentAppend(t *testing.T) {
+	l, _ := open(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				if err := l.Append(context.Background(), Entry{Event: "submit"}, Entry{Event: "seal"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n, broken, err := l.Verify(t.Context()); n != 160 || broken != 0 || err != nil {
+		t.Fatal(n, broken, err)
+	}
+}
