@@ -1,0 +1,272 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/sealpost/sealpost/bridge/mimescan"
+)
+
+// Transaction is one SMTP transaction: one body for some recipients.
+type Transaction struct {
+	From string
+	To   []string
+	Body mimescan.Source // CRLF lines only
+	// UTF8 asks for SMTPUTF8 (RFC 6531); the provider must offer it.
+	UTF8 bool
+}
+
+// maxTransactions bounds the connections of one Submit.
+const maxTransactions = 50
+
+// Submit runs all transactions of one message: each on its own connection, none sends
+// its body before all have reached the provider's 354, and a refusal of any recipient before
+// that ends them all with nothing sent (the error is then a *RecipientError or *Error).
+// Otherwise results has one entry per transaction, nil where the provider answered 250,
+// else an *Error.
+func (p *Provider) Submit(ctx context.Context, t []Transaction) (results []error, err error) {
+	jobs, err := p.prepare(t)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(jobs)
+	// Connect, MAIL, RCPT everywhere; then DATA everywhere: a refused recipient is known
+	// before any server waits for a body.
+	for _, stage := range []func(context.Context, *submission) error{p.envelope, p.data} {
+		if err := joined(each(jobs, func(s *submission) error { return stage(ctx, s) })); err != nil {
+			return nil, err
+		}
+	}
+	return each(jobs, func(s *submission) error { return p.body(ctx, s) }), nil
+}
+
+// submission is one transaction under way.
+type submission struct {
+	Transaction
+	facts   facts
+	session *smtpSession
+	writer  *smtp.DataCommand
+}
+
+func closeAll(jobs []*submission) {
+	each(jobs, func(s *submission) error {
+		if s.session == nil {
+			return nil
+		}
+		if s.writer != nil {
+			// In DATA only closing tells the server that no message comes
+			// (RFC 5321 §4.1.1.4); after its reply the transaction is over.
+			s.session.close()
+			return nil
+		}
+		s.session.quit()
+		return nil
+	})
+}
+
+// prepare checks everything that needs no connection.
+func (p *Provider) prepare(all []Transaction) ([]*submission, error) {
+	if len(all) > maxTransactions {
+		return nil, p.reject(554, fmt.Errorf("the message needs %d separate copies, at most %d can be sent at once", len(all), maxTransactions),
+			"Send it to fewer blind-copy recipients at a time")
+	}
+	var jobs []*submission
+	for _, t := range all {
+		if len(t.To) == 0 {
+			return nil, p.reject(554, errors.New("a transaction has no recipients"), "")
+		}
+		if err := p.checkAddresses(t); err != nil {
+			return nil, err
+		}
+		f, err := inspect(t.Body)
+		if err != nil {
+			return nil, p.reject(554, err, "")
+		}
+		jobs = append(jobs, &submission{Transaction: t, facts: f})
+	}
+	return jobs, nil
+}
+
+func (p *Provider) reject(code int, err error, remedy string) *Error {
+	return &Error{Kind: KindRejected, Host: p.options.SMTP.Address(), Op: "submit", Code: code, Err: err, Remedy: remedy}
+}
+
+// each runs f for all at once.
+func each(jobs []*submission, f func(*submission) error) []error {
+	errs := make([]error, len(jobs))
+	var wg sync.WaitGroup
+	for i, s := range jobs {
+		wg.Go(func() { errs[i] = f(s) })
+	}
+	wg.Wait()
+	return errs
+}
+
+// joined is the error of a stage: refused recipients of all transactions together, else the
+// first other failure.
+func joined(errs []error) error {
+	refused := &RecipientError{Replies: map[string]*Error{}}
+	var first error
+	for _, err := range errs {
+		var r *RecipientError
+		switch {
+		case errors.As(err, &r):
+			for address, reply := range r.Replies {
+				refused.Replies[address] = reply
+			}
+		case err != nil && first == nil:
+			first = err
+		}
+	}
+	if len(refused.Replies) > 0 {
+		return refused
+	}
+	return first
+}
+
+// envelope connects and names sender and recipients.
+func (p *Provider) envelope(ctx context.Context, s *submission) error {
+	var err error
+	if s.session, err = p.connectSMTP(ctx, false); err != nil {
+		return err
+	}
+	if err := p.accepts(s); err != nil {
+		return err
+	}
+	options := &smtp.MailOptions{Size: s.Body.Size(), UTF8: s.UTF8}
+	if err := s.session.client.Mail(s.From, options); err != nil {
+		return s.session.replyError(ctx, "submit", err)
+	}
+	refused := &RecipientError{Replies: map[string]*Error{}}
+	for _, to := range s.To {
+		err := s.session.client.Rcpt(to, nil)
+		var reply *smtp.SMTPError
+		if err != nil && !errors.As(err, &reply) {
+			return s.session.replyError(ctx, "submit", err)
+		}
+		if err != nil {
+			refused.Replies[to] = s.session.replyError(ctx, "submit", err)
+		}
+	}
+	if len(refused.Replies) > 0 {
+		return refused
+	}
+	return nil
+}
+
+// accepts compares the message with what the server offers.
+func (p *Provider) accepts(s *submission) error {
+	if limit := p.MaxSize(); limit > 0 && s.Body.Size() > limit { // RFC 1870 §6.1
+		return p.reject(552, fmt.Errorf("the message has %d bytes, the provider takes %d", s.Body.Size(), limit), "Send a smaller one")
+	}
+	if ok, _ := s.session.client.Extension("8BITMIME"); !ok && s.facts.eightBit { // RFC 6152 §3
+		return p.reject(554, errors.New("the message has 8-bit text, which the provider does not take (no 8BITMIME)"),
+			"Let the mail program send it as quoted-printable")
+	}
+	if ok, _ := s.session.client.Extension("SMTPUTF8"); !ok && s.UTF8 { // RFC 6531 §3.2
+		return p.reject(553, errors.New("the provider takes no international addresses (no SMTPUTF8)"), "Use ASCII addresses")
+	}
+	return nil
+}
+
+// data gets the server to 354.
+func (p *Provider) data(ctx context.Context, s *submission) error {
+	w, err := s.session.client.Data()
+	if err != nil {
+		return s.session.replyError(ctx, "submit", err)
+	}
+	s.writer = w
+	return nil
+}
+
+// body sends the message and waits for the reply to it.
+func (p *Provider) body(ctx context.Context, s *submission) error {
+	_, err := io.Copy(s.writer, io.NewSectionReader(s.Body, 0, s.Body.Size()))
+	if err == nil {
+		s.session.conn.final()
+		_, err = s.writer.CloseWithResponse()
+	}
+	if err != nil {
+		return s.session.replyError(ctx, "submit", err)
+	}
+	s.writer = nil
+	return nil
+}
+
+// checkAddresses refuses what the SMTP client would write into the command as it is: it
+// does not quote, so "a> NOTIFY=NEVER"@example.org would inject parameters.
+func (p *Provider) checkAddresses(t Transaction) error {
+	for i, address := range append([]string{t.From}, t.To...) {
+		if address == "" && i == 0 { // RFC 5321 §4.5.5
+			continue
+		}
+		if err := checkAddress(address, t.UTF8); err != nil {
+			return p.reject(553, err, "Correct the address")
+		}
+	}
+	return nil
+}
+
+// maxAddress is local part, @ and domain (RFC 5321 §4.5.3.1).
+const maxAddress = 64 + 1 + 255
+
+func checkAddress(address string, utf8 bool) error {
+	bad := func(why string) error { return fmt.Errorf("the address %s %s", oneLine(fmt.Sprintf("%q", address)), why) }
+	at := -1
+	for i := range len(address) {
+		switch b := address[i]; {
+		case b <= ' ' || b == 0x7f || b == '<' || b == '>' || b == '"' || b == '\\':
+			return bad("holds a quote, space or control character, which cannot be sent safely")
+		case b >= 0x80 && !utf8:
+			return bad("is not ASCII")
+		case b == '@':
+			at = i
+		}
+	}
+	if at < 1 || at == len(address)-1 {
+		return bad("has no local part or no domain")
+	}
+	if len(address) > maxAddress {
+		return bad("is too long")
+	}
+	return nil
+}
+
+// facts about a body that the envelope depends on.
+type facts struct{ eightBit bool }
+
+// inspect reads the body once before anything is sent. Every line must end in CRLF and no
+// CR or LF stand alone: go-smtp passes a bare CR on, which smuggles (RFC 5321 §2.3.8).
+func inspect(body mimescan.Source) (facts, error) {
+	var f facts
+	buf := make([]byte, 64<<10)
+	r := io.NewSectionReader(body, 0, body.Size())
+	var last byte
+	for {
+		n, err := r.Read(buf)
+		for _, b := range buf[:n] {
+			if (b == '\n') != (last == '\r') {
+				return f, errors.New("the message has a line that does not end in CRLF")
+			}
+			if b >= 0x80 {
+				f.eightBit = true
+			}
+			last = b
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return f, fmt.Errorf("the message cannot be read: %w", err)
+		}
+	}
+	if last == '\r' {
+		return f, errors.New("the message has a line that does not end in CRLF")
+	}
+	return f, nil
+}
