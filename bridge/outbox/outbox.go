@@ -1,13 +1,25 @@
 // Package outbox is the durable queue of messages that still have to reach somebody:
 // transactions that failed after another of the same message had succeeded, and the bounces
 // that tell the user. Bodies are already encrypted, or clear by a named rule.
+//
+// A message is a row and its body's chunks. The queue library's job holds only the row's
+// number and says when; what happened and what comes next is decided here, in one transaction each.
 package outbox
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
@@ -39,17 +51,235 @@ type Options struct {
 	Log           *slog.Logger
 }
 
+const (
+	defaultLifetime = 48 * time.Hour
+	firstDelay      = time.Minute
+	lastDelay       = time.Hour
+	pollInterval    = time.Second
+	softStop        = 5 * time.Second // how long a delivery under way may go on at the end
+)
+
 // Outbox is the queue, shared by all accounts.
-type Outbox struct{}
+type Outbox struct {
+	options Options
+	client  *river.Client[*sql.Tx]
+	submit  func(ctx context.Context, m Message, body *body) error
+	now     func() time.Time
+
+	mu        sync.Mutex
+	working   map[int64]bool // messages a job is at work on
+	delivered map[int64]bool // the provider has them, the database does not know yet
+}
 
 // New opens the queue; Run works it until ctx ends.
-func New(o Options) (*Outbox, error)            { panic("stub") }
-func (o *Outbox) Run(ctx context.Context) error { panic("stub") }
+func New(o Options) (*Outbox, error) {
+	if o.Lifetime <= 0 {
+		o.Lifetime = defaultLifetime
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return open(o, pollInterval)
+}
+
+func open(o Options, poll time.Duration) (*Outbox, error) {
+	b := &Outbox{options: o, now: time.Now, working: map[int64]bool{}, delivered: map[int64]bool{}}
+	b.submit = b.submitUpstream
+	driver := riversqlite.New(o.DB.Writer())
+	quiet := slog.New(slog.DiscardHandler)
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: quiet})
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	if _, err := migrator.Migrate(context.Background(), rivermigrate.DirectionUp, nil); err != nil {
+		return nil, fmt.Errorf("outbox: the queue's tables: %w", err)
+	}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &worker{outbox: b})
+	b.client, err = river.NewClient(driver, &river.Config{
+		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
+		Workers:                     workers,
+		FetchCooldown:               min(poll, 100*time.Millisecond),
+		FetchPollInterval:           poll,
+		PollOnly:                    true, // there is one process, and LISTEN on SQLite is polling too
+		JobTimeout:                  -1,   // the connection to the provider has its own
+		SoftStopTimeout:             softStop,
+		CompletedJobRetentionPeriod: time.Minute,
+		Logger:                      quiet,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	return b, nil
+}
+
+// Run works the queue until ctx ends; then it returns nil once what is under way has
+// ended, after a few seconds at most.
+func (b *Outbox) Run(ctx context.Context) error {
+	if err := b.restart(ctx); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	if err := b.client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	<-ctx.Done()
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*softStop)
+	defer cancel()
+	if err := b.client.Stop(limited); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	return nil
+}
 
 // Add stores the body and queues it; when it returns nil the message survives a crash.
-func (o *Outbox) Add(ctx context.Context, m Message, body io.Reader) error { panic("stub") }
+// ID and Attempts are not taken from m; NextTry and Queued are now, or a minute from now, if zero.
+func (b *Outbox) Add(ctx context.Context, m Message, body io.Reader) error {
+	if m.Queued.IsZero() {
+		m.Queued = b.now()
+	}
+	if m.NextTry.IsZero() {
+		m.NextTry = b.now().Add(firstDelay)
+	}
+	err := b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		id, err := insert(ctx, tx, m, false)
+		if err != nil {
+			return err
+		}
+		if err := storeBody(ctx, tx, id, body); err != nil {
+			return err
+		}
+		return b.schedule(ctx, tx, id, m.NextTry)
+	})
+	if err != nil {
+		return fmt.Errorf("queueing message %s: %w", m.MessageID, err)
+	}
+	return nil
+}
 
 // Len is the number of waiting messages; List describes them; Retry tries one now.
-func (o *Outbox) Len(ctx context.Context) (int, error)        { panic("stub") }
-func (o *Outbox) List(ctx context.Context) ([]Message, error) { panic("stub") }
-func (o *Outbox) Retry(ctx context.Context, id int64) error   { panic("stub") }
+func (b *Outbox) Len(ctx context.Context) (int, error) {
+	var n int
+	err := b.options.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM outbox WHERE delivered = 0`).Scan(&n)
+	return n, err
+}
+
+// List describes the waiting messages, the oldest first.
+func (b *Outbox) List(ctx context.Context) ([]Message, error) {
+	rows, err := b.options.DB.Read().QueryContext(ctx, selectMessage+` WHERE delivered = 0 ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []Message
+	for rows.Next() {
+		r, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r.Message)
+	}
+	return all, rows.Err()
+}
+
+// ErrNotQueued says that no message with that number waits.
+var ErrNotQueued = errors.New("no such message is waiting")
+
+// Retry makes a message due now, without waiting for the outcome.
+func (b *Outbox) Retry(ctx context.Context, id int64) error {
+	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		return b.schedule(ctx, tx, id, b.now())
+	})
+}
+
+// restart gives every message a new job: that of a process that crashed would count as
+// running for an hour.
+func (b *Outbox) restart(ctx context.Context) error {
+	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		due, err := schedules(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for id, at := range due {
+			if err := b.schedule(ctx, tx, id, at); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// schedule makes a new job for the message, and thereby the former one stale.
+func (b *Outbox) schedule(ctx context.Context, tx *sql.Tx, id int64, at time.Time) error {
+	o := &river.InsertOpts{}
+	if at.After(b.now()) {
+		o.ScheduledAt = at
+	}
+	job, err := b.client.InsertTx(ctx, tx, delivery{Message: id}, o)
+	if err != nil {
+		return err
+	}
+	result, err := tx.ExecContext(ctx, `UPDATE outbox SET job = ?, next_try = ? WHERE id = ?`, job.Job.ID, at.UnixNano(), id)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(ErrNotQueued, err)
+	}
+	return nil
+}
+
+// row is a message with what only this package needs.
+type row struct {
+	Message
+	size      int64
+	givenUp   bool
+	delivered bool
+	job       int64
+}
+
+const selectMessage = `SELECT id, account, message_id, sender, recipients, size, queued, next_try, attempts, last_error, given_up, delivered, job FROM outbox`
+
+func scan(s interface{ Scan(...any) error }) (row, error) {
+	var r row
+	var recipients string
+	var queued, next int64
+	err := s.Scan(&r.ID, &r.Account, &r.MessageID, &r.From, &recipients, &r.size, &queued, &next,
+		&r.Attempts, &r.LastError, &r.givenUp, &r.delivered, &r.job)
+	if err != nil {
+		return row{}, err
+	}
+	r.Queued, r.NextTry = time.Unix(0, queued), time.Unix(0, next)
+	return r, json.Unmarshal([]byte(recipients), &r.To)
+}
+
+// insert adds a row without a body and without a job.
+func insert(ctx context.Context, tx *sql.Tx, m Message, givenUp bool) (int64, error) {
+	recipients, err := json.Marshal(m.To)
+	if err != nil {
+		return 0, err
+	}
+	result, err := tx.ExecContext(ctx,
+		`INSERT INTO outbox (account, message_id, sender, recipients, size, queued, next_try, last_error, given_up) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?)`,
+		m.Account, m.MessageID, m.From, string(recipients), m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp)
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
+}
+
+func schedules(ctx context.Context, tx *sql.Tx) (map[int64]time.Time, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, next_try FROM outbox`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	due := map[int64]time.Time{}
+	for rows.Next() {
+		var id, at int64
+		if err := rows.Scan(&id, &at); err != nil {
+			return nil, err
+		}
+		due[id] = time.Unix(0, at)
+	}
+	return due, rows.Err()
+}

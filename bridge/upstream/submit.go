@@ -84,8 +84,11 @@ func (p *Provider) prepare(all []Transaction) ([]*submission, error) {
 			return nil, err
 		}
 		f, err := inspect(t.Body)
-		if err != nil {
+		if errors.Is(err, errLines) {
 			return nil, p.reject(554, err, "")
+		}
+		if err != nil {
+			return nil, err // of this computer, not of the message
 		}
 		jobs = append(jobs, &submission{Transaction: t, facts: f})
 	}
@@ -216,7 +219,9 @@ func (p *Provider) checkAddresses(t Transaction) error {
 const maxAddress = 64 + 1 + 255
 
 func checkAddress(address string, utf8 bool) error {
-	bad := func(why string) error { return fmt.Errorf("the address %s %s", oneLine(fmt.Sprintf("%q", address)), why) }
+	bad := func(why string) error {
+		return fmt.Errorf("the address %s %s", oneLine(fmt.Sprintf("%q", address)), why)
+	}
 	at := -1
 	for i := range len(address) {
 		switch b := address[i]; {
@@ -237,6 +242,8 @@ func checkAddress(address string, utf8 bool) error {
 	return nil
 }
 
+var errLines = errors.New("the message has a line that does not end in CRLF")
+
 // facts about a body that the envelope depends on.
 type facts struct{ eightBit bool }
 
@@ -251,7 +258,7 @@ func inspect(body mimescan.Source) (facts, error) {
 		n, err := r.Read(buf)
 		for _, b := range buf[:n] {
 			if (b == '\n') != (last == '\r') {
-				return f, errors.New("the message has a line that does not end in CRLF")
+				return f, errLines
 			}
 			if b >= 0x80 {
 				f.eightBit = true
@@ -266,7 +273,7 @@ func inspect(body mimescan.Source) (facts, error) {
 		}
 	}
 	if last == '\r' {
-		return f, errors.New("the message has a line that does not end in CRLF")
+		return f, errLines
 	}
 	return f, nil
 }
