@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// ErrNewer says that a newer version of the program has written the database.
+var ErrNewer = errors.New("the database was written by a newer version of Sealpost; use that version")
+
+// migrate runs each file under migrations once, in the order of their names, each in a
+// transaction of its own.
+func migrate(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS schema_migration (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL)`); err != nil {
+		return err
+	}
+	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, name := range names {
+		known[path.Base(name)] = true
+		if err := migrateOne(ctx, db, name); err != nil {
+			return fmt.Errorf("migration %s: %w", path.Base(name), err)
+		}
+	}
+	return refuseNewer(ctx, db, known)
+}
+
+func migrateOne(ctx context.Context, db *sql.DB, name string) error {
+	text, err := migrations.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(text)
+	want, done := hex.EncodeToString(sum[:]), ""
+	err = db.QueryRowContext(ctx, `SELECT sha256 FROM schema_migration WHERE name = ?`, path.Base(name)).Scan(&done)
+	switch {
+	case err == nil && done != want:
+		return errors.New("the database was made with another version of this file; use the version of Sealpost that made it")
+	case err == nil || !errors.Is(err, sql.ErrNoRows):
+		return err
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, string(text))
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `INSERT INTO schema_migration (name, sha256) VALUES (?, ?)`, path.Base(name), want)
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func refuseNewer(ctx context.Context, db *sql.DB, known map[string]bool) error {
+	rows, err := db.QueryContext(ctx, `SELECT name FROM schema_migration`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return err
+		}
+		if !known[name] {
+			return fmt.Errorf("%w (%s)", ErrNewer, name)
+		}
+	}
+	return rows.Err()
+}

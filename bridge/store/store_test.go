@@ -1,0 +1,185 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/ncruces/go-sqlite3"
+)
+
+var (
+	key   = bytes.Repeat([]byte{7}, 32)
+	other = bytes.Repeat([]byte{8}, 32)
+)
+
+func mustOpen(t *testing.T, path string) *DB {
+	t.Helper()
+	d, err := Open(t.Context(), path, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func exec(t *testing.T, d *DB, query string, args ...any) {
+	t.Helper()
+	err := d.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(query, args...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill writes a database with a canary and returns its path; odd characters included.
+func fill(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a b?c#d%25", "s.db")
+	d := mustOpen(t, path)
+	exec(t, d, `CREATE TABLE canary (text TEXT)`)
+	exec(t, d, `INSERT INTO canary VALUES ('the canary sings')`)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestReopenAndEncrypted(t *testing.T) {
+	path := fill(t)
+	d := mustOpen(t, path)
+	defer d.Close()
+	exec(t, d, `INSERT INTO canary VALUES ('the canary sings again')`)
+	var n int
+	if err := d.Read().QueryRow(`SELECT count(*) FROM canary`).Scan(&n); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
+	if err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(data, []byte("canary")) || bytes.Contains(data, []byte("SQLite")) {
+			t.Errorf("%s has plaintext", file)
+		}
+	}
+}
+
+func TestErrorsAreToldApartAndChangeNothing(t *testing.T) {
+	t.Run("wrong key", func(t *testing.T) {
+		path := fill(t)
+		before, _ := os.ReadFile(path)
+		if _, err := Open(t.Context(), path, other); !errors.Is(err, ErrWrongKey) {
+			t.Fatal(err)
+		}
+		if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+			t.Error("the file changed")
+		}
+		_ = mustOpen(t, path).Close()
+	})
+	t.Run("damaged", func(t *testing.T) {
+		path := fill(t)
+		data, _ := os.ReadFile(path)
+		copy(data, make([]byte, 4096))
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), path, key); !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+		if after, _ := os.ReadFile(path); !bytes.Equal(data, after) {
+			t.Error("the file changed")
+		}
+	})
+	t.Run("in use", func(t *testing.T) {
+		path := fill(t)
+		d := mustOpen(t, path)
+		defer d.Close()
+		if _, err := Open(t.Context(), path, key); !errors.Is(err, ErrInUse) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("newer", func(t *testing.T) {
+		path := fill(t)
+		d := mustOpen(t, path)
+		exec(t, d, `INSERT INTO schema_migration VALUES ('999_future.sql', '')`)
+		_ = d.Close()
+		if _, err := Open(t.Context(), path, key); !errors.Is(err, ErrNewer) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("short key", func(t *testing.T) {
+		if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "s.db"), key[:16]); err == nil {
+			t.Fatal("accepted")
+		}
+	})
+}
+
+func TestRollback(t *testing.T) {
+	d := mustOpen(t, fill(t))
+	defer d.Close()
+	boom := errors.New("boom")
+	err := d.Write(t.Context(), func(tx *sql.Tx) error {
+		_, _ = tx.Exec(`DELETE FROM canary`)
+		return boom
+	})
+	var n int
+	_ = d.Read().QueryRow(`SELECT count(*) FROM canary`).Scan(&n)
+	if !errors.Is(err, boom) || n != 1 {
+		t.Fatal(err, n)
+	}
+	if _, err := d.Read().Exec(`DELETE FROM canary`); err == nil {
+		t.Error("a reader could write")
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	if err := explain(sqlite3.FULL); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	d := mustOpen(t, fill(t))
+	defer d.Close()
+	exec(t, d, `PRAGMA max_page_count = 20`)
+	err := d.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT INTO canary VALUES (zeroblob(1000000))`)
+		return err
+	})
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	d := mustOpen(t, fill(t))
+	defer d.Close()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				err := d.Write(context.Background(), func(tx *sql.Tx) error {
+					_, err := tx.Exec(`INSERT INTO canary VALUES ('x')`)
+					return err
+				})
+				var n int
+				if err == nil {
+					err = d.Read().QueryRow(`SELECT count(*) FROM canary`).Scan(&n)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
