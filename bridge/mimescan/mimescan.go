@@ -14,6 +14,8 @@ const (
 	MaxDepth  = 50
 	MaxParts  = 1000
 	MaxHeader = 256 << 10
+	// maxKept bounds what all headers of one message together leave in memory.
+	maxKept = 512 << 10
 )
 
 // Source is a message of known size that can be read at any offset, by several
@@ -45,7 +47,7 @@ type Part struct {
 	Language          []string
 	Location, MD5     string
 
-	Children []*Part           // of a multipart with at least one part
+	Children []*Part           // of a multipart with at least one part; a multipart without is a leaf
 	Message  *Part             // of a message/rfc822 (or message/global) in an identity encoding
 	Envelope map[string]string // of a message root: raw unfolded values of the fields IMAP's ENVELOPE needs, keys in lower case; the first of each
 	Limited  bool              // a limit was reached in this part; it is reported as a leaf
