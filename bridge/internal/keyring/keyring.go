@@ -3,8 +3,15 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -19,6 +26,7 @@ type Profile string
 const (
 	Compatible Profile = "compatible" // v4: Ed25519 (EdDSALegacy) primary, X25519 (ECDH) subkey: every program reads it
 	PQC        Profile = "pqc"        // the same with an added ML-KEM-768+X25519 subkey (RFC 9980)
+	Imported   Profile = "imported"   // made by another program
 )
 
 // Key describes one secret key without its secrets.
@@ -36,43 +44,226 @@ var ErrNoKey = errors.New("no such secret key")
 
 // Ring is the secret keys of one account; stored in the database, each sealed once
 // more under the vault's key. Safe for concurrent use.
-type Ring struct{}
+type Ring struct {
+	db      *store.DB
+	vault   *Vault
+	account string
+
+	mu   sync.RWMutex
+	keys []ownKey // the primary first
+}
+
+// ownKey is one key: its unlocked serialization is parsed anew for every use, because an
+// Entity is not safe for concurrent use.
+type ownKey struct {
+	Key
+	secret      []byte
+	sealKey     []byte
+	certificate *keydisc.Certificate
+}
 
 // Open loads the keys of an account (there may be none yet).
-func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, error) { panic("stub") }
-
-// Generate makes a key for the addresses (the first is the primary user ID) and makes it
-// primary if it is the first of the ring.
-func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now time.Time) (Key, error) {
-	panic("stub")
+func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, error) {
+	r := &Ring{db: db, vault: v, account: strings.ToLower(account)}
+	rows, err := db.Read().QueryContext(ctx, `SELECT fingerprint, profile, is_primary, sealed FROM own_key WHERE account = ? ORDER BY is_primary DESC, fingerprint`, r.account)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var fingerprint, profile string
+		var primary bool
+		var sealed []byte
+		if err := rows.Scan(&fingerprint, &profile, &primary, &sealed); err != nil {
+			return nil, err
+		}
+		secret, err := v.Unseal(r.sealName(fingerprint), sealed)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", fingerprint, ErrDamaged)
+		}
+		k, err := newOwnKey(secret, Profile(profile), primary)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", fingerprint, err)
+		}
+		r.keys = append(r.keys, k)
+	}
+	return r, rows.Err()
 }
 
-// Import adds transferable secret keys, armored or binary, unlocking them with the
-// passphrase if they are protected. It refuses keys without a user ID of the
-// account's addresses, keys that cannot encrypt and sign, and public keys.
-func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []string) ([]Key, error) {
-	panic("stub")
+func (r *Ring) sealName(fingerprint string) string { return "key:" + r.account + ":" + fingerprint }
+
+// newOwnKey reads a serialized, unlocked secret key.
+func newOwnKey(secret []byte, p Profile, primary bool) (ownKey, error) {
+	k := ownKey{secret: secret}
+	entity, err := k.entity()
+	if err != nil {
+		return k, err
+	}
+	var public bytes.Buffer
+	if err := entity.Serialize(&public); err != nil {
+		return k, err
+	}
+	certificates, err := keydisc.ParseCertificates(public.Bytes())
+	if err != nil {
+		return k, err
+	}
+	k.certificate = certificates[0]
+	k.Key = Key{
+		Fingerprint: k.certificate.Fingerprint(), Addresses: k.certificate.Addresses(), Profile: p, Primary: primary,
+		Created: k.certificate.Created(), Expires: k.certificate.Expires(),
+	}
+	k.sealKey, err = sealKeyOf(entity)
+	return k, err
 }
 
-// Export writes the armored secret key, locked with the passphrase (empty: unlocked,
-// which the caller must have been asked for in so many words). gpg must be able to import it.
-func (r *Ring) Export(f keydisc.Fingerprint, passphrase []byte) ([]byte, error) { panic("stub") }
+// entity is a fresh, unlocked copy.
+func (k ownKey) entity() (*openpgp.Entity, error) {
+	entities, err := openpgp.ReadKeyRing(bytes.NewReader(k.secret))
+	if err != nil {
+		return nil, err
+	}
+	if len(entities) != 1 || entities[0].PrivateKey == nil {
+		return nil, ErrNoKey
+	}
+	return entities[0], nil
+}
+
+// add stores keys and shows them; the first key of a ring becomes the primary, and with
+// replace the first one given does.
+func (r *Ring) add(ctx context.Context, added []ownKey, replace bool) ([]Key, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keys := slices.DeleteFunc(slices.Clone(r.keys), func(k ownKey) bool {
+		return slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint })
+	})
+	if replace {
+		keys = append(slices.Clone(added), keys...)
+	} else {
+		keys = append(keys, added...)
+	}
+	for i := range keys {
+		keys[i].Primary = i == 0
+	}
+	if err := r.store(ctx, keys); err != nil {
+		return nil, err
+	}
+	r.keys = keys
+	var shown []Key
+	for _, k := range keys {
+		if slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint }) {
+			shown = append(shown, k.Key)
+		}
+	}
+	return shown, nil
+}
+
+func (r *Ring) store(ctx context.Context, keys []ownKey) error {
+	return r.db.Write(ctx, func(tx *sql.Tx) error {
+		for _, k := range keys {
+			sealed, err := r.vault.Seal(r.sealName(string(k.Fingerprint)), k.secret)
+			if err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, `INSERT INTO own_key (account, fingerprint, profile, is_primary, sealed) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT (account, fingerprint) DO UPDATE SET profile = excluded.profile, is_primary = excluded.is_primary, sealed = excluded.sealed`,
+				r.account, string(k.Fingerprint), string(k.Profile), k.Primary, sealed)
+			if err != nil {
+				return fmt.Errorf("key %s: %w", k.Fingerprint, err)
+			}
+		}
+		return nil
+	})
+}
 
 // List returns the keys, the primary first.
-func (r *Ring) List() []Key { panic("stub") }
+func (r *Ring) List() []Key {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]Key, len(r.keys))
+	for i, k := range r.keys {
+		list[i] = k.Key
+	}
+	return list
+}
+
+// find is the key with that fingerprint, or for "" the primary.
+func (r *Ring) find(f keydisc.Fingerprint) (ownKey, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, k := range r.keys {
+		if f == "" || k.Fingerprint == f {
+			return k, nil
+		}
+	}
+	return ownKey{}, fmt.Errorf("%s: %w", r.account, ErrNoKey)
+}
 
 // Certificate is the public part of the primary key; ErrNoKey if there is none.
-func (r *Ring) Certificate() (*keydisc.Certificate, error) { panic("stub") }
+func (r *Ring) Certificate() (*keydisc.Certificate, error) { return r.CertificateOf("") }
+
+// CertificateOf is the public part of one key.
+func (r *Ring) CertificateOf(f keydisc.Fingerprint) (*keydisc.Certificate, error) {
+	k, err := r.find(f)
+	return k.certificate, err
+}
 
 // Signer is a fresh, unlocked copy of the primary key for one goroutine.
-func (r *Ring) Signer() (*openpgp.Entity, error) { panic("stub") }
+func (r *Ring) Signer() (*openpgp.Entity, error) {
+	k, err := r.find("")
+	if err != nil {
+		return nil, err
+	}
+	return k.entity()
+}
 
 // Decrypters are fresh, unlocked copies of all keys for one goroutine, past ones too.
-func (r *Ring) Decrypters() (openpgp.EntityList, error) { panic("stub") }
+func (r *Ring) Decrypters() (openpgp.EntityList, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var list openpgp.EntityList
+	for _, k := range r.keys {
+		entity, err := k.entity()
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", k.Fingerprint, err)
+		}
+		list = append(list, entity)
+	}
+	return list, nil
+}
 
 // SealKey is a 32-byte MAC key derived from the secret parameters of the primary key
 // alone, so that two devices with the same key derive the same one (HKDF-SHA256).
-func (r *Ring) SealKey() ([]byte, error) { panic("stub") }
+func (r *Ring) SealKey() ([]byte, error) {
+	k, err := r.find("")
+	return k.sealKey, err
+}
 
 // SealKeys are those of all keys, past ones too, to recognise older seals.
-func (r *Ring) SealKeys() ([][]byte, error) { panic("stub") }
+func (r *Ring) SealKeys() ([][]byte, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var keys [][]byte
+	for _, k := range r.keys {
+		keys = append(keys, k.sealKey)
+	}
+	return keys, nil
+}
+
+// serialize is the unlocked secret key as stored.
+func serialize(e *openpgp.Entity) ([]byte, error) {
+	var b bytes.Buffer
+	err := e.SerializePrivateWithoutSigning(&b, nil)
+	return b.Bytes(), err
+}
+
+// armored reports whether data is ASCII armor rather than binary packets, whose first octet
+// always has its high bit set (RFC 9580 §4.2).
+func armored(data []byte) bool { return len(data) > 0 && data[0]&0x80 == 0 }
+
+func readSecretKeys(data []byte) (openpgp.EntityList, error) {
+	var r io.Reader = bytes.NewReader(data)
+	if armored(data) {
+		return openpgp.ReadArmoredKeyRing(r)
+	}
+	return openpgp.ReadKeyRing(r)
+}

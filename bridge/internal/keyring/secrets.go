@@ -1,0 +1,62 @@
+package keyring
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/sealpost/sealpost/bridge/store"
+)
+
+// Secrets keeps named small secrets (provider and local passwords, TLS keys) in the
+// database, each sealed by the vault. Safe for concurrent use.
+type Secrets struct {
+	db    *store.DB
+	vault *Vault
+}
+
+// ErrNoSecret says that there is no secret of that name.
+var ErrNoSecret = errors.New("no such secret")
+
+// NewSecrets keeps secrets in db under v.
+func NewSecrets(db *store.DB, v *Vault) *Secrets { return &Secrets{db, v} }
+
+// Get returns a secret, or ErrNoSecret.
+func (s *Secrets) Get(ctx context.Context, name string) ([]byte, error) {
+	var sealed []byte
+	err := s.db.Read().QueryRowContext(ctx, `SELECT value FROM secret WHERE name = ?`, name).Scan(&sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("%s: %w", name, ErrNoSecret)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", name, err)
+	}
+	value, err := s.vault.Unseal(name, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", name, ErrDamaged)
+	}
+	return value, nil
+}
+
+// Lookup is Get with nil for what is not there.
+func (s *Secrets) Lookup(ctx context.Context, name string) ([]byte, error) {
+	value, err := s.Get(ctx, name)
+	if errors.Is(err, ErrNoSecret) {
+		return nil, nil
+	}
+	return value, err
+}
+
+// Set stores a secret in place of an earlier one of that name.
+func (s *Secrets) Set(ctx context.Context, name string, value []byte) error {
+	sealed, err := s.vault.Seal(name, value)
+	if err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	return s.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO secret (name, value) VALUES (?, ?)
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, sealed)
+		return err
+	})
+}
