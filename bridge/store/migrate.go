@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 )
 
 //go:embed migrations/*.sql
@@ -28,14 +29,15 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	if err := refuseNewer(ctx, db, names); err != nil {
+		return err
+	}
 	for _, name := range names {
-		known[path.Base(name)] = true
 		if err := migrateOne(ctx, db, name); err != nil {
 			return fmt.Errorf("migration %s: %w", path.Base(name), err)
 		}
 	}
-	return refuseNewer(ctx, db, known)
+	return nil
 }
 
 func migrateOne(ctx context.Context, db *sql.DB, name string) error {
@@ -66,19 +68,20 @@ func migrateOne(ctx context.Context, db *sql.DB, name string) error {
 	return tx.Commit()
 }
 
-func refuseNewer(ctx context.Context, db *sql.DB, known map[string]bool) error {
-	rows, err := db.QueryContext(ctx, `SELECT name FROM schema_migration`)
+// refuseNewer comes before any change: this version cannot know what a newer one relies on.
+func refuseNewer(ctx context.Context, db *sql.DB, names []string) error {
+	rows, err := db.QueryContext(ctx, `SELECT name FROM schema_migration ORDER BY name`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
+		var done string
+		if err := rows.Scan(&done); err != nil {
 			return err
 		}
-		if !known[name] {
-			return fmt.Errorf("%w (%s)", ErrNewer, name)
+		if !slices.ContainsFunc(names, func(name string) bool { return path.Base(name) == done }) {
+			return fmt.Errorf("%w (%s)", ErrNewer, done)
 		}
 	}
 	return rows.Err()

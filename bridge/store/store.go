@@ -7,8 +7,6 @@ package store
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -16,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
@@ -23,7 +22,7 @@ import (
 	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // encrypted pages
 )
 
-// Errors of Open. Neither ever deletes or replaces anything on disk.
+// Errors of Open. None ever deletes or replaces anything on disk.
 var (
 	ErrWrongKey = errors.New("the database cannot be read with this key")
 	ErrDamaged  = errors.New("the database is damaged; nothing was changed, restore it from a backup")
@@ -58,26 +57,49 @@ func Open(ctx context.Context, path string, key []byte) (*DB, error) {
 }
 
 func (d *DB) open(ctx context.Context, path string, key []byte) error {
-	if err := checkKey(path, key); err != nil {
+	known, err := checkKey(ctx, path, key)
+	if err != nil {
 		return err
 	}
-	var err error
-	if d.write, err = connect(path, key, 1, ""); err != nil {
+	if err := private(path, path+"-shm"); err != nil {
+		return err
+	}
+	if d.write, err = connect(path, key, 1, "&_pragma=journal_mode(wal)&_txlock=immediate"); err != nil {
 		return err
 	}
 	if err := migrate(ctx, d.write); err != nil {
 		return explain(err)
 	}
+	if !known {
+		if err := writeCheck(path, key); err != nil {
+			return err
+		}
+	}
 	d.read, err = connect(path, key, readers, "&_pragma=query_only(true)")
 	return err
+}
+
+// private makes files that are not there yet for the user alone: SQLite would ask the umask.
+func private(paths ...string) error {
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // connect makes a pool. Nothing of a query may reach a plaintext temporary file, and what a commit
 // has confirmed survives a power cut.
 func connect(path string, key []byte, connections int, more string) (*sql.DB, error) {
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?vfs=adiantum&_pragma=hexkey('" + hex.EncodeToString(key) + "')" +
-		"&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=journal_mode(wal)&_pragma=synchronous(full)" +
-		"&_pragma=foreign_keys(true)&_pragma=secure_delete(fast)&_txlock=immediate" + more
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?vfs=adiantum&modeof=" + strings.ReplaceAll(url.QueryEscape(path), "+", "%20") + // SQLite knows no "+"
+		"&_pragma=hexkey('" + hex.EncodeToString(key) + "')" +
+		"&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=synchronous(full)" +
+		"&_pragma=foreign_keys(true)&_pragma=secure_delete(fast)" + more
 	db, err := driver.Open(dsn)
 	if err != nil {
 		return nil, explain(err)
@@ -103,32 +125,11 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// checkKey tells a wrong key from a damaged file: with encrypted pages both look like noise to
-// SQLite, so a MAC of a fixed text under the key lies beside a database from its creation on.
-func checkKey(path string, key []byte) error {
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("sealpost database key check"))
-	want := hex.EncodeToString(mac.Sum(nil))
-	got, err := os.ReadFile(path + ".check")
-	switch {
-	case err == nil && !hmac.Equal(got, []byte(want)):
-		return ErrWrongKey
-	case err == nil:
-		return nil
-	case !errors.Is(err, os.ErrNotExist):
-		return err
-	}
-	if _, err := os.Stat(path); err == nil {
-		return nil // SQLite will say whether it can be read
-	}
-	return os.WriteFile(path+".check", []byte(want), 0o600)
-}
-
 // explain maps SQLite's codes to errors users can act on.
 func explain(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, syscall.ENOSPC):
+		return err
 	case errors.Is(err, sqlite3.FULL):
 		return fmt.Errorf("%w (%w)", err, syscall.ENOSPC)
 	case errors.Is(err, sqlite3.NOTADB), errors.Is(err, sqlite3.CORRUPT):
@@ -136,6 +137,10 @@ func explain(err error) error {
 	}
 	return err
 }
+
+// Explain gives an error of a query on Read the meaning that Open and Write give theirs: it
+// unwraps to ErrDamaged or to syscall.ENOSPC where that is the cause.
+func Explain(err error) error { return explain(err) }
 
 // Close checkpoints and closes.
 func (d *DB) Close() error {

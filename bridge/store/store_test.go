@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -42,7 +43,7 @@ func exec(t *testing.T, d *DB, query string, args ...any) {
 // fill writes a database with a canary and returns its path; odd characters included.
 func fill(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "a b?c#d%25", "s.db")
+	path := filepath.Join(t.TempDir(), "a b?c#d%25&e+f", "s.db")
 	d := mustOpen(t, path)
 	exec(t, d, `CREATE TABLE canary (text TEXT)`)
 	exec(t, d, `INSERT INTO canary VALUES ('the canary sings')`)
@@ -102,6 +103,28 @@ func TestErrorsAreToldApartAndChangeNothing(t *testing.T) {
 			t.Error("the file changed")
 		}
 	})
+	t.Run("damaged further on", func(t *testing.T) {
+		path := fill(t)
+		data, _ := os.ReadFile(path)
+		for i := 4096; i < len(data); i += 512 {
+			data[i] ^= 1
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), path, key); !errors.Is(err, ErrDamaged) || errors.Is(err, ErrWrongKey) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("gone", func(t *testing.T) {
+		path := fill(t)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), path, key); !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+	})
 	t.Run("in use", func(t *testing.T) {
 		path := fill(t)
 		d := mustOpen(t, path)
@@ -114,8 +137,18 @@ func TestErrorsAreToldApartAndChangeNothing(t *testing.T) {
 		path := fill(t)
 		d := mustOpen(t, path)
 		exec(t, d, `INSERT INTO schema_migration VALUES ('999_future.sql', '')`)
+		exec(t, d, `DELETE FROM schema_migration WHERE name LIKE '001%'`) // would fail if it were applied
 		_ = d.Close()
 		if _, err := Open(t.Context(), path, key); !errors.Is(err, ErrNewer) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("migration changed", func(t *testing.T) {
+		path := fill(t)
+		d := mustOpen(t, path)
+		exec(t, d, `UPDATE schema_migration SET sha256 = 'x' WHERE name LIKE '001%'`)
+		_ = d.Close()
+		if _, err := Open(t.Context(), path, key); err == nil || !strings.Contains(err.Error(), "001_") {
 			t.Fatal(err)
 		}
 	})
@@ -124,6 +157,81 @@ func TestErrorsAreToldApartAndChangeNothing(t *testing.T) {
 			t.Fatal("accepted")
 		}
 	})
+}
+
+// crashed is a database whose last transaction is in the write-ahead log only.
+func crashed(t *testing.T) string {
+	t.Helper()
+	path := fill(t)
+	d := mustOpen(t, path)
+	defer d.Close()
+	exec(t, d, `INSERT INTO canary VALUES ('only in the log')`)
+	copied := filepath.Join(t.TempDir(), "s.db")
+	for _, suffix := range []string{"", "-wal", checkSuffix} {
+		data, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied+suffix, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return copied
+}
+
+// A wrong key must not cost what a crash left in the write-ahead log, whatever the state of the
+// check file.
+func TestWrongKeyAfterCrash(t *testing.T) {
+	for name, check := range map[string]func(path string) error{
+		"check":         func(string) error { return nil },
+		"no check":      func(path string) error { return os.Remove(path) },
+		"empty check":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"damaged check": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("0"), 80), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := crashed(t)
+			if err := check(path + checkSuffix); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(t.Context(), path, other); !errors.Is(err, ErrWrongKey) {
+				t.Fatal(err)
+			}
+			d := mustOpen(t, path)
+			var n int
+			if err := d.Read().QueryRow(`SELECT count(*) FROM canary`).Scan(&n); err != nil || n != 2 {
+				t.Error("the log was lost", n, err)
+			}
+			_ = d.Close()
+			if _, err := Open(t.Context(), path, other); !errors.Is(err, ErrWrongKey) || errors.Is(err, ErrDamaged) {
+				t.Error("no new check was written", err)
+			}
+		})
+	}
+}
+
+func TestFilesAreTheUsersAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	d := mustOpen(t, filepath.Join(dir, "s.db"))
+	defer d.Close()
+	exec(t, d, `CREATE TABLE x (y TEXT)`)
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) != 5 {
+		t.Fatal(files, err)
+	}
+	for _, file := range append(files, dir) {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v %v", file, info.Mode(), err)
+		}
+	}
+}
+
+func TestDamageFoundByAQuery(t *testing.T) {
+	if err := Explain(sqlite3.CORRUPT); !errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+	if err := Explain(sql.ErrNoRows); !errors.Is(err, sql.ErrNoRows) || errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
 }
 
 func TestRollback(t *testing.T) {
