@@ -34,6 +34,7 @@ const readers = 4
 
 // DB is the open database.
 type DB struct {
+	path  string
 	read  *sql.DB // several connections, read only
 	write *sql.DB // exactly one connection
 	lock  *os.File
@@ -48,7 +49,7 @@ func Open(ctx context.Context, path string, key []byte) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{lock: lock}
+	d := &DB{path: path, lock: lock}
 	if err := d.open(ctx, path, key); err != nil {
 		_ = d.Close()
 		return nil, fmt.Errorf("database %s: %w", path, err)
@@ -68,7 +69,7 @@ func (d *DB) open(ctx context.Context, path string, key []byte) error {
 		return err
 	}
 	if err := migrate(ctx, d.write); err != nil {
-		return explain(err)
+		return d.explain(err)
 	}
 	if !known {
 		if err := writeCheck(path, key); err != nil {
@@ -131,11 +132,43 @@ func explain(err error) error {
 	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, syscall.ENOSPC):
 		return err
 	case errors.Is(err, sqlite3.FULL):
-		return fmt.Errorf("%w (%w)", err, syscall.ENOSPC)
+		return diskFull(err)
 	case errors.Is(err, sqlite3.NOTADB), errors.Is(err, sqlite3.CORRUPT):
 		return fmt.Errorf("%w (%w)", ErrDamaged, err)
 	}
 	return err
+}
+
+// explain finds the cause that the driver loses: it looks for ENOSPC in an error that os.File has
+// wrapped already, takes it for a general I/O error, and forgets it during the rollback.
+func (d *DB) explain(err error) error {
+	if err = explain(err); !errors.Is(err, sqlite3.IOERR) {
+		return err
+	}
+	return explainIO(err, tryWrite(filepath.Dir(d.path)))
+}
+
+// explainIO says what an I/O error means after an attempt to write a file.
+func explainIO(err, attempt error) error {
+	if errors.Is(attempt, syscall.ENOSPC) || errors.Is(attempt, syscall.EDQUOT) {
+		return diskFull(err)
+	}
+	return err
+}
+
+func diskFull(err error) error {
+	return fmt.Errorf("%w on the disk of the database; free some and try again (%w)", syscall.ENOSPC, err)
+}
+
+// tryWrite says whether a file of some size can be written in dir.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, "space-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, 128<<10))
+	return errors.Join(err, f.Close())
 }
 
 // Explain gives an error of a query on Read the meaning that Open and Write give theirs: it
@@ -169,10 +202,10 @@ func (d *DB) Writer() *sql.DB { return d.write }
 func (d *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
-		return explain(err)
+		return d.explain(err)
 	}
 	if err := f(tx); err != nil {
-		return explain(errors.Join(err, tx.Rollback()))
+		return d.explain(errors.Join(err, tx.Rollback()))
 	}
-	return explain(tx.Commit())
+	return d.explain(tx.Commit())
 }

@@ -256,8 +256,17 @@ func TestFullDisk(t *testing.T) {
 	if err := explain(sqlite3.FULL); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
+	for attempt, want := range map[error]bool{nil: false, syscall.EACCES: false, syscall.ENOSPC: true, syscall.EDQUOT: true} {
+		err := explainIO(sqlite3.IOERR, attempt)
+		if errors.Is(err, syscall.ENOSPC) != want || !errors.Is(err, sqlite3.IOERR) {
+			t.Errorf("%v: %v", attempt, err)
+		}
+	}
 	d := mustOpen(t, fill(t))
 	defer d.Close()
+	if err := d.explain(sqlite3.IOERR); errors.Is(err, syscall.ENOSPC) {
+		t.Error("there is space here", err)
+	}
 	exec(t, d, `PRAGMA max_page_count = 20`)
 	err := d.Write(t.Context(), func(tx *sql.Tx) error {
 		_, err := tx.Exec(`INSERT INTO canary VALUES (zeroblob(1000000))`)
