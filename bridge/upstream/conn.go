@@ -110,11 +110,12 @@ func writePieces(conn net.Conn, p []byte, timeout time.Duration) (int, error) {
 	return done, nil
 }
 
-// answered is told of every response that ends a command ("" for a continuation request).
-func (c *imapConn) answered(tag string) {
+// answered is told of every response that ends a command ("" for a continuation request)
+// and says whether it was expected.
+func (c *imapConn) answered(tag string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sent.answered(tag)
+	return c.sent.answered(tag)
 }
 
 // The client's own deadlines are ignored, see imapConn.
@@ -165,6 +166,7 @@ type commandLog struct {
 	line        []byte          // the beginning of the command line being written
 	literalLeft int64
 	continued   bool // the line goes on after a literal
+	waiting     bool // for a continuation request
 }
 
 // due says whether an answer is outstanding. A running IDLE waits as long as it likes.
@@ -204,6 +206,9 @@ func (l *commandLog) command() {
 	}
 	size, ok := literalAtEnd(line)
 	l.literalLeft, l.continued = size, ok
+	if ok && !strings.HasSuffix(line, "+}") {
+		l.waiting = true
+	}
 }
 
 func (l *commandLog) begin(line string) {
@@ -220,17 +225,21 @@ func (l *commandLog) begin(line string) {
 	}
 	l.open[tag] = true
 	if rest == "IDLE" {
-		l.idle = tag
+		l.idle, l.waiting = tag, true
 	}
 }
 
-func (l *commandLog) answered(tag string) {
+func (l *commandLog) answered(tag string) (expected bool) {
 	if tag == "" {
-		l.idling = l.idle != ""
-		return
+		expected = l.waiting
+		l.waiting, l.idling = false, l.idle != ""
+		return expected
 	}
+	expected = l.open[tag]
 	delete(l.open, tag)
+	l.waiting = false
 	if tag == l.idle {
 		l.idle, l.idling = "", false
 	}
+	return expected
 }
