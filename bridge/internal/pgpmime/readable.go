@@ -24,6 +24,24 @@ func Readable(message mimescan.Source) (bool, error) {
 	return !hidden, err
 }
 
+// Ciphertext says whether a message is PGP/MIME encrypted already, whatever its subject shows. It
+// needs no keys.
+func Ciphertext(message mimescan.Source) (bool, error) {
+	f := &faults{}
+	src := watched{message, f}
+	s, err := classify(src)
+	if err == nil {
+		err = f.err
+	}
+	if err != nil || s.kind != kindEncrypted || s.reason != "" {
+		return false, err
+	}
+	if alone, err := nothingBeside(src, s.root); !alone || err != nil {
+		return false, err
+	}
+	return isCiphertext(mimescan.DecodeBody(src, s.ciphertext)), f.err
+}
+
 func hides(src mimescan.Source) (bool, error) {
 	s, err := classify(src)
 	if err != nil || s.kind != kindEncrypted || s.reason != "" || !hidesSubject(s.head.fields) {

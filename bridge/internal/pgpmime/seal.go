@@ -17,26 +17,32 @@ import (
 	"github.com/sealpost/sealpost/keydisc"
 )
 
-// sealField carries the keyed identifier of a sealed message: "v=1; id=" and the HMAC-SHA256 of the
-// SHA-256 of the original under the seal key, in hexadecimal.
+// sealField carries the keyed identifier of a sealed message: "v=1; n=INSTANCE; id=ID". ID is the HMAC-SHA256 under
+// the seal key of the instance and the SHA-256 of the original; both are hexadecimal.
 const sealField = "X-Sealpost-Seal"
+
+var sealValue = regexp.MustCompile(`^v=1; n=([0-9a-f]{32}); id=([0-9a-f]{64})$`)
 
 // Seal writes message encrypted to one's own certificate, as PGP/MIME whose plaintext is
 // the message byte for byte. The outer header keeps only what a mail program needs to
 // list and thread it: From, To, Cc, Date, Message-ID, In-Reply-To, References; Subject becomes
-// [...]. X-Sealpost-Seal carries the keyed identifier.
-func Seal(w io.Writer, message mimescan.Source, own *keydisc.Certificate, sealKey []byte, at time.Time) error {
+// [...]. X-Sealpost-Seal carries the keyed identifier, which is returned: another device
+// with the same key gives the same one to the same message and instance. The instance
+// tells apart messages with the same bytes.
+func Seal(w io.Writer, message mimescan.Source, own *keydisc.Certificate, sealKey, instance []byte, at time.Time) (id string, err error) {
 	h, err := readHead(message)
 	if err != nil && !errors.Is(err, errHeaderTooLong) {
-		return fmt.Errorf("seal message: %w", err)
+		return "", fmt.Errorf("seal message: %w", err)
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, whole(message)); err != nil {
-		return fmt.Errorf("seal message: %w", err)
+		return "", fmt.Errorf("seal message: %w", err)
 	}
-	visible := append(sealedHeader(h.fields, own, at), Field{sealField, "v=1; id=" + sealID(sealKey, sum.Sum(nil))})
+	nonce := sha256.Sum256(instance)
+	id = sealID(sealKey, nonce[:16], sum.Sum(nil))
+	visible := append(sealedHeader(h.fields, own, at), Field{sealField, "v=1; n=" + hex.EncodeToString(nonce[:16]) + "; id=" + id})
 	o := EncryptOptions{Recipients: []*keydisc.Certificate{own}, Time: at}
-	return writeEncrypted(w, visible, o, func(plaintext io.Writer) error {
+	return id, writeEncrypted(w, visible, o, func(plaintext io.Writer) error {
 		n, err := io.Copy(plaintext, whole(message))
 		if err == nil && n != message.Size() {
 			err = io.ErrUnexpectedEOF
@@ -47,8 +53,9 @@ func Seal(w io.Writer, message mimescan.Source, own *keydisc.Certificate, sealKe
 
 func whole(src mimescan.Source) io.Reader { return io.NewSectionReader(src, 0, src.Size()) }
 
-func sealID(key, sum []byte) string {
+func sealID(key, nonce, sum []byte) string {
 	mac := hmac.New(sha256.New, key)
+	mac.Write(nonce)
 	mac.Write(sum)
 	return hex.EncodeToString(mac.Sum(nil))
 }
@@ -129,7 +136,15 @@ func messageIDs(value, name string) string {
 // our keys. A forger has none: his seal counts for nothing.
 func (o *opener) sealed(outer mimescan.Header, payload *spool.Spool) bool {
 	values := outer.Values(sealField)
-	if len(values) != 1 || !strings.HasPrefix(values[0], "v=1; id=") {
+	if len(values) != 1 {
+		return false
+	}
+	seal := sealValue.FindStringSubmatch(values[0])
+	if seal == nil {
+		return false
+	}
+	nonce, err := hex.DecodeString(seal[1])
+	if err != nil {
 		return false
 	}
 	sum := sha256.New()
@@ -137,9 +152,8 @@ func (o *opener) sealed(outer mimescan.Header, payload *spool.Spool) bool {
 		o.note(err)
 		return false
 	}
-	id := strings.TrimPrefix(values[0], "v=1; id=")
 	for _, key := range o.keys.SealKeys {
-		if hmac.Equal([]byte(id), []byte(sealID(key, sum.Sum(nil)))) {
+		if hmac.Equal([]byte(seal[2]), []byte(sealID(key, nonce, sum.Sum(nil)))) {
 			return true
 		}
 	}
