@@ -1,13 +1,22 @@
 // Package mirror is what the provider's mailboxes hold, and what their messages say once
 // opened. Reads are answered from it; changes go to the provider first and then into it.
 // UIDs and UIDVALIDITY are the provider's.
+//
+// State (UIDs, flags, dates) is synced by UID, in sync.go; content is opened once, in open.go,
+// and kept in a bounded cache; change.go changes the provider; hold.go keeps new clear mail
+// back until its sealed copy has taken its place; run.go is what happens by itself.
+// Everything is in the encrypted database: there are no files.
 package mirror
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -46,10 +55,10 @@ type Options struct {
 	Account  string // its address: the key of its rows
 	Provider *upstream.Provider
 	// Open turns stored bytes into what the client sees. An error means "not now"; bad mail
-	// is not an error.
+	// is not an error. It is called from several goroutines at once.
 	Open func(ctx context.Context, stored mimescan.Source) (*Opened, error)
 	// Seal replaces a clear message at the provider by its sealed copy; nil: never. ShouldSeal
-	// says for which mailboxes.
+	// says for which mailboxes (nil: all). Seal may use the mirror.
 	Seal       func(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error
 	ShouldSeal func(mailbox string) bool
 	HoldBack   time.Duration // how long a new clear message is held back for sealing; 0: 5 s
@@ -58,17 +67,6 @@ type Options struct {
 	Log        *slog.Logger
 }
 
-// Mirror is one account's mailboxes. Safe for concurrent use.
-type Mirror struct{}
-
-// New opens the mirror; what an earlier run synced is served at once.
-func New(ctx context.Context, o Options) (*Mirror, error) { panic("stub") }
-
-// Run keeps the mirror in step with the provider until ctx ends: INBOX live, the others
-// when selected and every minute; opens messages newest first in the background.
-// Connection errors are retried with backoff and are not returned.
-func (m *Mirror) Run(ctx context.Context) error { panic("stub") }
-
 // Errors that imapd turns into response codes.
 var (
 	ErrNoMailbox = errors.New("no such mailbox")
@@ -76,120 +74,114 @@ var (
 	ErrExpunged  = errors.New("message is gone")
 )
 
-// MailboxInfo is one mailbox of the list, names as go-imap decodes them (UTF-8).
-type MailboxInfo struct {
-	Name       string
-	Delim      rune
-	Attrs      []imap.MailboxAttr // special-use, \Noselect, \HasChildren …, as the provider says
-	Subscribed bool
+// errReplaced says that UIDs of the mirror mean nothing at the provider any more.
+var errReplaced = errors.New("the mailbox was replaced at the provider (its UIDVALIDITY changed); select it again")
+
+// Mirror is one account's mailboxes. Safe for concurrent use.
+type Mirror struct {
+	Options
+	poll    time.Duration // between looks at mailboxes that are not live
+	demand  atomic.Int64  // callers that wait for messages: the background work lets them pass
+	cached  atomic.Int64  // bytes in chunk of this account
+	wake    wakers
+	running atomic.Bool
+
+	mu      sync.Mutex // taken before a box's mem
+	boxes   map[string]*box
+	flags   flagSets
+	listing sync.Mutex // one LIST at a time
 }
 
-// List returns all mailboxes, subscribed or not, INBOX first. If none is known yet it asks the provider.
-func (m *Mirror) List(ctx context.Context) ([]MailboxInfo, error) { panic("stub") }
+// wakers tell the parts of Run that there is something to do.
+type wakers struct{ fill, seal, hold, live, poll waker }
 
-// SpecialUse is the name of the mailbox with that attribute, by attribute or, failing that, by its usual name.
-func (m *Mirror) SpecialUse(ctx context.Context, attr imap.MailboxAttr) (string, bool) { panic("stub") }
+// waker is a signal that is not lost if nobody waits for it yet.
+type waker chan struct{}
 
-// Create … Subscribe change the provider, then the mirror. Errors of the provider are *imap.Error.
-func (m *Mirror) Create(ctx context.Context, name string, o *imap.CreateOptions) error { panic("stub") }
-func (m *Mirror) Delete(ctx context.Context, name string) error                        { panic("stub") }
-func (m *Mirror) Rename(ctx context.Context, name, to string) error                    { panic("stub") }
-func (m *Mirror) Subscribe(ctx context.Context, name string, on bool) error            { panic("stub") }
-
-// Append stores bytes at the provider as they are (the caller has sealed them) and waits
-// until the mirror shows them. opened, if not nil, is what they decrypt to, so that they need not
-// be fetched again. UID is 0 if the provider has no UIDPLUS.
-func (m *Mirror) Append(ctx context.Context, mailbox string, stored mimescan.Source, o *imap.AppendOptions) (*imap.AppendData, error) {
-	panic("stub")
+func (w waker) set() {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
 }
 
-// Mailbox returns a handle; it waits at most two seconds for a fresh state from the provider
-// and then serves what is known. ErrNoMailbox if it does not exist.
-func (m *Mirror) Mailbox(ctx context.Context, name string) (*Mailbox, error) { panic("stub") }
+// New opens the mirror; what an earlier run synced is served at once.
+func New(ctx context.Context, o Options) (*Mirror, error) {
+	if o.HoldBack == 0 {
+		o.HoldBack = 5 * time.Second
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = 2 << 30
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	m := &Mirror{Options: o, poll: time.Minute, boxes: map[string]*box{}}
+	m.wake = wakers{make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1)}
+	if err := m.recover(ctx); err != nil {
+		return nil, fmt.Errorf("open the mirror of %s: %w", o.Account, err)
+	}
+	return m, nil
+}
+
+// recover removes what a crash left half written and takes the cache's measure.
+func (m *Mirror) recover(ctx context.Context) error {
+	err := m.DB.Write(ctx, func(tx *sql.Tx) error {
+		const half = `SELECT id FROM content WHERE account = ? AND kind = ''`
+		if _, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE content IN (`+half+`)`, m.Account); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM content WHERE account = ? AND kind = ''`, m.Account)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var cached int64
+	err = m.DB.Read().QueryRowContext(ctx,
+		`SELECT coalesce(sum(cached), 0) FROM content WHERE account = ?`, m.Account).Scan(&cached)
+	m.cached.Store(cached)
+	return err
+}
 
 // Counts for status: all mailboxes together.
 type Counts struct{ Mailboxes, Messages, Opened, Sealed, Clear int }
 
 // Counts of the account.
-func (m *Mirror) Counts(ctx context.Context) (Counts, error) { panic("stub") }
-
-// Mailbox is one mailbox. Handles of the same mailbox share their state.
-type Mailbox struct{}
-
-// Message is the state of one message. Flags include the keywords of this moment.
-type Message struct {
-	UID          imap.UID
-	Flags        []imap.Flag // shared, not to be changed
-	InternalDate time.Time
+func (m *Mirror) Counts(ctx context.Context) (Counts, error) {
+	var c Counts
+	err := m.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM mailbox WHERE account = ?`, m.Account).Scan(&c.Mailboxes)
+	if err != nil {
+		return c, fmt.Errorf("count the mailboxes: %w", err)
+	}
+	err = m.DB.Read().QueryRowContext(ctx, `
+		SELECT count(*), count(c.id), coalesce(sum(c.kind = 'sealed'), 0), coalesce(sum(c.kind = 'clear'), 0)
+		FROM mailbox b JOIN message m ON m.mailbox = b.id LEFT JOIN content c ON c.id = m.content
+		WHERE b.account = ?`, m.Account).Scan(&c.Messages, &c.Opened, &c.Sealed, &c.Clear)
+	if err != nil {
+		return c, fmt.Errorf("count the messages: %w", err)
+	}
+	return c, nil
 }
 
-// Snapshot is an immutable view, ordered by UID, without messages that are held back.
-type Snapshot struct {
-	Name           string
-	UIDValidity    uint32
-	UIDNext        imap.UID
-	Version        uint64      // grows with every change
-	PermanentFlags []imap.Flag // as the provider says
-	ReadOnly       bool
-	Messages       []Message
+// sealed says whether new clear mail of a mailbox is to be sealed.
+func (m *Mirror) shouldSeal(mailbox string) bool {
+	return m.Seal != nil && (m.ShouldSeal == nil || m.ShouldSeal(mailbox))
 }
 
-// Snapshot is the current view; cheap.
-func (b *Mailbox) Snapshot() *Snapshot { panic("stub") }
-
-// Watch returns a channel that is sent to (never blocking, capacity 1) after each
-// change, and the function that ends it. While watched the mailbox is kept live if
-// connections allow.
-func (b *Mailbox) Watch() (<-chan struct{}, func()) { panic("stub") }
-
-// Refresh asks the provider for changes now (NOOP, CHECK), at most once a second.
-func (b *Mailbox) Refresh(ctx context.Context) error { panic("stub") }
-
-// Content is an opened message.
-type Content struct {
-	Structure *mimescan.Part
-	Header    []byte // of the message, with its empty line
-	Kind      Kind
-	Message   Blob // from the cache or fetched and opened again on first read
+// offline turns an error of the provider into what callers get: its refusals unwrap to
+// *imap.Error, everything else is ErrOffline.
+func offline(err error) error {
+	var refused *imap.Error
+	switch {
+	case err == nil, errors.As(err, &refused), errors.Is(err, ErrNoMailbox), errors.Is(err, errReplaced), errors.Is(err, ErrOffline):
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrOffline, err)
 }
 
-// Content opens the message if that has not been done. ErrExpunged if it is gone.
-// The caller closes Content.Message.
-func (b *Mailbox) Content(ctx context.Context, uid imap.UID) (*Content, error) { panic("stub") }
-
-// Summary is the part of Content that is always kept: never needs the body.
-type Summary struct {
-	Structure *mimescan.Part
-	Header    []byte
-	Size      int64
-	Kind      Kind
-}
-
-// Summaries calls f for each of the UIDs, in the order given, opening those that have not been; a
-// message that is gone or cannot be fetched now gets err.
-func (b *Mailbox) Summaries(ctx context.Context, uids []imap.UID, f func(uid imap.UID, s *Summary, err error) error) error {
-	panic("stub")
-}
-
-// Store changes flags at the provider, then here. The mirror's own keywords are ignored.
-func (b *Mailbox) Store(ctx context.Context, uids imap.UIDSet, flags *imap.StoreFlags) error {
-	panic("stub")
-}
-
-// Expunge removes messages with \Deleted (all, or those in uids).
-func (b *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) error { panic("stub") }
-
-// Copy and Move to another mailbox of the account.
-func (b *Mailbox) Copy(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error) {
-	panic("stub")
-}
-func (b *Mailbox) Move(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error) {
-	panic("stub")
-}
-
-// Search returns the UIDs that match, ascending. Sequence numbers in the criteria refer to seq: the
-// UIDs of the session's view in order. Text criteria are exact substrings, case-folded, over decrypted
-// text (RFC 9051 §6.4.4); messages not yet opened are opened: nothing that exists is missed.
-func (b *Mailbox) Search(ctx context.Context, c *imap.SearchCriteria, seq []imap.UID) ([]imap.UID, error) {
-	panic("stub")
+// isRefusal says whether the provider answered NO or BAD.
+func isRefusal(err error) bool {
+	var refused *imap.Error
+	return errors.As(err, &refused)
 }

@@ -1,0 +1,267 @@
+package mirror
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net/mail"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/html"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/sealpost/sealpost/bridge/mimescan"
+)
+
+// fold is the form in which text is compared: without regard to case and to the ways of
+// writing a character, as i;unicode-casemap has it (RFC 5051 §2).
+func fold(s string) string {
+	ascii := true
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf || s[i] == 0 {
+			ascii = false
+			break
+		}
+	}
+	if ascii {
+		return strings.ToLower(s)
+	}
+	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", " "), "\uFFFD")
+	return norm.NFKD.String(cases.Fold().String(norm.NFKD.String(s)))
+}
+
+// foldFields are the fields of a header, decoded and folded, a line each: "name: value".
+func foldFields(header mimescan.Header) string {
+	var s strings.Builder
+	for _, f := range header {
+		if f.Name == "" {
+			continue
+		}
+		value := strings.Join(strings.FieldsFunc(mimescan.DecodeWords(f.Value()), func(c rune) bool { return c == '\n' || c == '\r' }), " ")
+		s.WriteString(fold(f.Name + ": " + value))
+		s.WriteByte('\n')
+	}
+	return s.String()
+}
+
+// hasField says whether folded fields have one of that folded name whose value contains a
+// folded string (RFC 9051 §6.4.4, HEADER); the empty string is in every value.
+func hasField(fields, name, value string) bool {
+	for line := range strings.Lines(fields) {
+		got, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		if got == name && strings.Contains(text, value) {
+			return true
+		}
+	}
+	return false
+}
+
+// sentDay is the day of a Date field as yyyymmdd, "disregarding time and timezone" (RFC 9051
+// §6.4.4); 0 if there is none that can be read.
+func sentDay(header mimescan.Header) int {
+	t, err := mail.ParseDate(header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return day(t)
+}
+
+// errEnough ends a walk that has found what it looked for.
+var errEnough = errors.New("enough")
+
+const textPiece = 64 << 10
+
+// eachText calls f with the decoded and folded text of a message in order, in pieces: that of
+// all text parts, of the headers of attached messages, and the names of attachments. Markup is
+// left out. f ends the walk with errEnough.
+func eachText(src mimescan.Source, root *mimescan.Part, f func(piece string) error) error {
+	w := &textWalk{src: src, emit: f}
+	err := w.body(root)
+	if err == errEnough {
+		return nil
+	}
+	return err
+}
+
+type textWalk struct {
+	src  mimescan.Source
+	emit func(piece string) error
+}
+
+func (w *textWalk) body(p *mimescan.Part) error {
+	for _, child := range p.Children {
+		if err := w.part(child); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(p.Children) > 0:
+		return nil
+	case p.Message != nil:
+		return w.message(p.Message)
+	case p.MediaType == "text/html":
+		return w.html(p)
+	case strings.HasPrefix(p.MediaType, "text/"):
+		return w.plain(p)
+	}
+	return nil
+}
+
+func (w *textWalk) part(p *mimescan.Part) error {
+	for _, name := range []string{p.DispositionParams["filename"], p.Params["name"], p.Description} {
+		if name != "" {
+			if err := w.emit(fold(mimescan.DecodeWords(name)) + "\n"); err != nil {
+				return err
+			}
+		}
+	}
+	return w.body(p)
+}
+
+func (w *textWalk) message(p *mimescan.Part) error {
+	header, err := mimescan.ReadHeader(w.src, p.Header)
+	if err != nil {
+		return err
+	}
+	if err := w.emit(foldFields(header)); err != nil {
+		return err
+	}
+	return w.body(p)
+}
+
+func (w *textWalk) plain(p *mimescan.Part) error {
+	text, err := mimescan.Text(w.src, p)
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(text, textPiece)
+	for {
+		piece, err := readPiece(in)
+		if piece != "" {
+			if err := w.emit(fold(piece)); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return w.emit("\n")
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readPiece reads about textPiece bytes, ending with white space if there is some: folding
+// must not be torn inside a word.
+func readPiece(in *bufio.Reader) (string, error) {
+	buf, err := in.Peek(textPiece)
+	if err == bufio.ErrBufferFull {
+		err = nil
+	}
+	n := len(buf)
+	if err == nil {
+		if i := strings.LastIndexAny(string(buf), " \n"); i > 0 {
+			n = i + 1
+		} else {
+			for n > 1 && !utf8.RuneStart(buf[n-1]) {
+				n--
+			}
+			n = max(n-1, 1)
+		}
+	}
+	piece := string(buf[:n])
+	_, _ = in.Discard(n)
+	return strings.ReplaceAll(piece, "\r\n", "\n"), err
+}
+
+// breaking are the elements that separate words.
+var breaking = map[string]bool{"br": true, "p": true, "div": true, "td": true, "th": true, "tr": true, "li": true, "ul": true,
+	"ol": true, "table": true, "h1": true, "h2": true, "h3": true, "h4": true, "h5": true, "h6": true, "hr": true,
+	"blockquote": true, "pre": true, "title": true, "body": true, "head": true}
+
+// html emits what a reader sees of it.
+func (w *textWalk) html(p *mimescan.Part) error {
+	text, err := mimescan.Text(w.src, p)
+	if err != nil {
+		return err
+	}
+	s := &htmlText{z: html.NewTokenizer(text)}
+	s.z.SetMaxBuf(1 << 20)
+	for {
+		kind := s.z.Next()
+		if kind == html.ErrorToken {
+			break
+		}
+		s.token(kind)
+		if s.out.Len() > textPiece {
+			if err := w.emit(fold(s.out.String())); err != nil {
+				return err
+			}
+			s.out.Reset()
+		}
+	}
+	if err := w.emit(fold(s.out.String()) + "\n"); err != nil {
+		return err
+	}
+	switch err := s.z.Err(); err {
+	case io.EOF:
+		return nil
+	case html.ErrBufferExceeded: // it is no markup that anybody wrote; its bytes can still be found
+		return w.plain(p)
+	default:
+		return err
+	}
+}
+
+type htmlText struct {
+	z    *html.Tokenizer
+	out  strings.Builder
+	skip bool // in a script or a style sheet
+}
+
+func (s *htmlText) token(kind html.TokenType) {
+	switch kind {
+	case html.TextToken:
+		if !s.skip {
+			s.words(string(s.z.Text()))
+		}
+	case html.StartTagToken, html.SelfClosingTagToken, html.EndTagToken:
+		name, _ := s.z.TagName()
+		if tag := string(name); tag == "script" || tag == "style" {
+			s.skip = kind == html.StartTagToken
+		} else if breaking[tag] {
+			s.out.WriteByte('\n')
+		}
+	}
+}
+
+// words writes text with its white space collapsed, as it is displayed.
+func (s *htmlText) words(text string) {
+	space := func(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
+	if text != "" && space(text[0]) {
+		s.out.WriteByte(' ')
+	}
+	words := strings.Fields(text)
+	s.out.WriteString(strings.Join(words, " "))
+	if len(words) > 0 && space(text[len(text)-1]) {
+		s.out.WriteByte(' ')
+	}
+}
+
+// finder looks for a folded string in text that comes in pieces.
+type finder struct {
+	needle, tail string
+	found        bool
+}
+
+func (f *finder) piece(s string) error {
+	if strings.Contains(f.tail+s, f.needle) {
+		f.found = true
+		return errEnough
+	}
+	f.tail += s
+	f.tail = f.tail[max(0, len(f.tail)-len(f.needle)+1):]
+	return nil
+}
