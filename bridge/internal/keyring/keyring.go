@@ -67,7 +67,7 @@ func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, e
 	r := &Ring{db: db, vault: v, account: strings.ToLower(account)}
 	rows, err := db.Read().QueryContext(ctx, `SELECT fingerprint, profile, is_primary, sealed FROM own_key WHERE account = ? ORDER BY is_primary DESC, fingerprint`, r.account)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("keys of %s: %w", account, store.Explain(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -79,7 +79,7 @@ func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, e
 		}
 		secret, err := v.Unseal(r.sealName(fingerprint), sealed)
 		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", fingerprint, ErrDamaged)
+			return nil, fmt.Errorf("key %s: it is damaged, or another vault has sealed it", fingerprint)
 		}
 		k, err := newOwnKey(secret, Profile(profile), primary)
 		if err != nil {
@@ -186,10 +186,8 @@ func (r *Ring) List() []Key {
 	return list
 }
 
-// find is the key with that fingerprint, or for "" the primary.
+// find is the key with that fingerprint, or for "" the primary. The caller holds the lock.
 func (r *Ring) find(f keydisc.Fingerprint) (ownKey, error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
 	for _, k := range r.keys {
 		if f == "" || k.Fingerprint == f {
 			return k, nil
@@ -203,13 +201,20 @@ func (r *Ring) Certificate() (*keydisc.Certificate, error) { return r.Certificat
 
 // CertificateOf is the public part of one key.
 func (r *Ring) CertificateOf(f keydisc.Fingerprint) (*keydisc.Certificate, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	k, err := r.find(f)
 	return k.certificate, err
 }
 
 // Signer is a fresh, unlocked copy of the primary key for one goroutine.
-func (r *Ring) Signer() (*openpgp.Entity, error) {
-	k, err := r.find("")
+func (r *Ring) Signer() (*openpgp.Entity, error) { return r.unlocked("") }
+
+// unlocked is a fresh copy of one key, for "" of the primary.
+func (r *Ring) unlocked(f keydisc.Fingerprint) (*openpgp.Entity, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, err := r.find(f)
 	if err != nil {
 		return nil, err
 	}
@@ -234,8 +239,10 @@ func (r *Ring) Decrypters() (openpgp.EntityList, error) {
 // SealKey is a 32-byte MAC key derived from the secret parameters of the primary key
 // alone, so that two devices with the same key derive the same one (HKDF-SHA256).
 func (r *Ring) SealKey() ([]byte, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	k, err := r.find("")
-	return k.sealKey, err
+	return bytes.Clone(k.sealKey), err
 }
 
 // SealKeys are those of all keys, past ones too, to recognise older seals.
@@ -244,9 +251,20 @@ func (r *Ring) SealKeys() ([][]byte, error) {
 	defer r.mu.RUnlock()
 	var keys [][]byte
 	for _, k := range r.keys {
-		keys = append(keys, k.sealKey)
+		keys = append(keys, bytes.Clone(k.sealKey))
 	}
 	return keys, nil
+}
+
+// Close wipes the keys; the ring is empty afterwards. Copies handed out before stay usable.
+func (r *Ring) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range r.keys {
+		clear(k.secret)
+		clear(k.sealKey)
+	}
+	r.keys = nil
 }
 
 // serialize is the unlocked secret key as stored.

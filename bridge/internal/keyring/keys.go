@@ -117,7 +117,9 @@ func importable(entity *openpgp.Entity, passphrase []byte, addresses []string) (
 	if err != nil {
 		return ownKey{}, err
 	}
-	if !slices.ContainsFunc(k.Addresses, func(a string) bool { return slices.Contains(addresses, a) }) {
+	if !slices.ContainsFunc(k.Addresses, func(a string) bool {
+		return slices.ContainsFunc(addresses, func(own string) bool { return strings.EqualFold(a, own) })
+	}) {
 		return ownKey{}, fmt.Errorf("it is for %s, not for %s; add a user ID to it, or an alias to the account",
 			strings.Join(k.Addresses, ", "), strings.Join(addresses, ", "))
 	}
@@ -162,11 +164,7 @@ func canWork(entity *openpgp.Entity) error {
 // Export writes the armored secret key, locked with the passphrase (empty: unlocked,
 // which the caller must have been asked for in so many words). gpg can import it.
 func (r *Ring) Export(f keydisc.Fingerprint, passphrase []byte) ([]byte, error) {
-	k, err := r.find(f)
-	if err != nil {
-		return nil, err
-	}
-	entity, err := k.entity()
+	entity, err := r.unlocked(f)
 	if err != nil {
 		return nil, err
 	}
@@ -214,8 +212,12 @@ func sealKeyOf(entity *openpgp.Entity) ([]byte, error) {
 		secret = key.Key
 	case *ecdsa.PrivateKey:
 		secret = key.D.Bytes()
-	case *rsa.PrivateKey:
-		secret = key.D.Bytes()
+	case *rsa.PrivateKey: // programs differ in D and in the order of the primes
+		p, q := key.Primes[0], key.Primes[1]
+		if p.Cmp(q) > 0 {
+			p, q = q, p
+		}
+		secret = append(p.Bytes(), q.Bytes()...)
 	default:
 		return nil, fmt.Errorf("keys of this kind (%T) are not supported; use Ed25519, NIST curves or RSA", key)
 	}

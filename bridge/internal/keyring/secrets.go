@@ -19,6 +19,9 @@ type Secrets struct {
 // ErrNoSecret says that there is no secret of that name.
 var ErrNoSecret = errors.New("no such secret")
 
+// secretPrefix keeps the names of secrets apart from those of keys.
+const secretPrefix = "secret:"
+
 // NewSecrets keeps secrets in db under v.
 func NewSecrets(db *store.DB, v *Vault) *Secrets { return &Secrets{db, v} }
 
@@ -32,9 +35,9 @@ func (s *Secrets) Get(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secret %s: %w", name, err)
 	}
-	value, err := s.vault.Unseal(name, sealed)
+	value, err := s.vault.Unseal(secretPrefix+name, sealed)
 	if err != nil {
-		return nil, fmt.Errorf("secret %s: %w", name, ErrDamaged)
+		return nil, fmt.Errorf("secret %s: it is damaged, or another vault has sealed it", name)
 	}
 	return value, nil
 }
@@ -50,13 +53,29 @@ func (s *Secrets) Lookup(ctx context.Context, name string) ([]byte, error) {
 
 // Set stores a secret in place of an earlier one of that name.
 func (s *Secrets) Set(ctx context.Context, name string, value []byte) error {
-	sealed, err := s.vault.Seal(name, value)
+	sealed, err := s.vault.Seal(secretPrefix+name, value)
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", name, err)
 	}
-	return s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO secret (name, value) VALUES (?, ?)
 			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, sealed)
 		return err
 	})
+	if err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	return nil
+}
+
+// Delete removes a secret; none of that name is no error.
+func (s *Secrets) Delete(ctx context.Context, name string) error {
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM secret WHERE name = ?`, name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	return nil
 }

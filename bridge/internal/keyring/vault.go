@@ -37,7 +37,7 @@ const (
 	maxArgonMemory = 1 << 20 // KiB
 )
 
-// Vault is the unlocked vault. Its master key lives in memory only.
+// Vault is the unlocked vault. Its master key lives in memory only; Close wipes it.
 type Vault struct{ master []byte }
 
 // sealedVault is the file: the master key wrapped under the passphrase.
@@ -55,13 +55,17 @@ type sealedVault struct {
 // unlocker that can provide (or, for the OS keyring, store) one. It never overwrites.
 func CreateVault(ctx context.Context, dir string, chain []Unlocker) (*Vault, error) {
 	path := filepath.Join(dir, vaultFile)
-	if _, err := os.Stat(path); err == nil {
+	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("%s: %w", path, ErrExists)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
 	}
 	passphrase, err := newPassphrase(ctx, chain)
 	if err != nil {
 		return nil, err
 	}
+	defer clear(passphrase)
 	v := &Vault{master: make([]byte, 32)}
 	_, _ = rand.Read(v.master)
 	f := &sealedVault{Version: 1, KDF: "argon2id", Time: argonTime, Memory: argonMemory, Salt: make([]byte, 16)}
@@ -89,7 +93,7 @@ func newPassphrase(ctx context.Context, chain []Unlocker) ([]byte, error) {
 			break
 		}
 	}
-	return nil, fmt.Errorf("%w: no passphrase for a new one: %w", ErrLocked, errors.Join(tried...))
+	return nil, fmt.Errorf("%w: no passphrase for a new one: %w", ErrLocked, oneLine(tried))
 }
 
 func provide(ctx context.Context, u Unlocker) ([]byte, error) {
@@ -115,6 +119,7 @@ func OpenVault(ctx context.Context, dir string, chain []Unlocker) (*Vault, error
 		passphrase, err := u.Passphrase(ctx)
 		if err == nil {
 			master, wrong := unwrap(f.key(passphrase), f.Wrapped, "sealpost vault")
+			clear(passphrase)
 			if wrong == nil {
 				return &Vault{master: master}, nil
 			}
@@ -145,8 +150,16 @@ func readVault(path string) (*sealedVault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
+	return parseVault(path, data)
+}
+
+func parseVault(path string, data []byte) (*sealedVault, error) {
 	var f sealedVault
-	if err := json.Unmarshal(data, &f); err != nil || f.Check != f.checksum() {
+	err := json.Unmarshal(data, &f)
+	if err == nil && f.Version > 1 {
+		return nil, fmt.Errorf("%s: %w: a newer version of Sealpost has made it; use that version", path, ErrLocked)
+	}
+	if err != nil || f.Check != f.checksum() {
 		return nil, fmt.Errorf("%s: %w", path, ErrDamaged)
 	}
 	if f.Version != 1 || f.KDF != "argon2id" || f.Time == 0 || f.Time > maxArgonTime || f.Memory > maxArgonMemory {
@@ -184,13 +197,39 @@ func (f *sealedVault) write(path string) error {
 	_, err = temporary.Write(data)
 	err = errors.Join(err, temporary.Sync(), temporary.Close())
 	if err == nil {
-		err = os.Link(temporary.Name(), path) // unlike a rename it fails if path exists
+		err = appear(temporary.Name(), path)
+	}
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s: %w", path, ErrExists)
 	}
 	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
 	return nil
 }
+
+// appear gives a finished file its name, durably. Unlike a rename, a link fails if the name is
+// taken; some file systems have no links.
+func appear(temporary, path string) error {
+	err := os.Link(temporary, path)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		if _, taken := os.Lstat(path); taken == nil {
+			return os.ErrExist
+		}
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Close wipes the master key. The vault must not be used afterwards.
+func (v *Vault) Close() { clear(v.master) }
 
 // DatabaseKey is the 32-byte key for store.Open.
 func (v *Vault) DatabaseKey() []byte { return v.derive("database") }

@@ -1,0 +1,465 @@
+package keyring
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/sealpost/sealpost/bridge/store"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// rig is a ring on a database of its own.
+type rig struct {
+	db    *store.DB
+	vault *Vault
+	ring  *Ring
+}
+
+const alice = "alice@alpha.test"
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	v := &Vault{master: make([]byte, 32)}
+	_, _ = rand.Read(v.master)
+	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"), v.DatabaseKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	r := &rig{db: db, vault: v}
+	r.ring = r.open(t)
+	return r
+}
+
+func (r *rig) open(t *testing.T) *Ring {
+	t.Helper()
+	ring, err := Open(t.Context(), r.db, r.vault, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+func (r *rig) generate(t *testing.T, p Profile) Key {
+	t.Helper()
+	k, err := r.ring.Generate(t.Context(), p, []string{alice, "a@alpha.test"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestEmptyRing(t *testing.T) {
+	r := newRig(t)
+	for name, f := range map[string]func() error{
+		"Certificate": func() error { _, err := r.ring.Certificate(); return err },
+		"Signer":      func() error { _, err := r.ring.Signer(); return err },
+		"SealKey":     func() error { _, err := r.ring.SealKey(); return err },
+		"Export":      func() error { _, err := r.ring.Export("", nil); return err },
+	} {
+		if err := f(); !errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), alice) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if list, err := r.ring.Decrypters(); err != nil || len(list) != 0 || len(r.ring.List()) != 0 {
+		t.Error(list, err)
+	}
+}
+
+// A new key works, is what the profile says, and is there after a restart.
+func TestGenerate(t *testing.T) {
+	for _, p := range []Profile{Compatible, PQC} {
+		t.Run(string(p), func(t *testing.T) {
+			r := newRig(t)
+			k := r.generate(t, p)
+			if !k.Primary || k.Profile != p || !slices.Equal(k.Addresses, []string{"a@alpha.test", alice}) || len(k.Fingerprint) != 40 {
+				t.Errorf("%+v", k)
+			}
+			if years := k.Expires.Sub(k.Created).Hours() / 24 / 365; years != 3 {
+				t.Errorf("lasts %v years", years)
+			}
+			if list := r.open(t).List(); len(list) != 1 || !list[0].Expires.Equal(k.Expires) || list[0].Fingerprint != k.Fingerprint || list[0].Profile != p {
+				t.Errorf("after a restart: %+v", list)
+			}
+			c, err := r.ring.Certificate()
+			if err != nil || c.PostQuantum(time.Now()) != (p == PQC) {
+				t.Error("post-quantum is wrong", err)
+			}
+			for _, address := range k.Addresses {
+				if err := c.Check(address, time.Now()); err != nil {
+					t.Error(err)
+				}
+			}
+			algorithms(t, r.ring, p)
+			wantSEIPDv1(t, r.ring)
+		})
+	}
+}
+
+func algorithms(t *testing.T, r *Ring, p Profile) {
+	t.Helper()
+	e, err := r.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []packet.PublicKeyAlgorithm{e.PrimaryKey.PubKeyAlgo}
+	for _, s := range e.Subkeys {
+		got = append(got, s.PublicKey.PubKeyAlgo)
+	}
+	want := []packet.PublicKeyAlgorithm{packet.PubKeyAlgoEdDSA, packet.PubKeyAlgoECDH}
+	if p == PQC {
+		want = append(want, packet.PubKeyAlgoMlkem768X25519)
+	}
+	if !slices.Equal(got, want) || e.PrimaryKey.Version != 4 {
+		t.Errorf("algorithms %v, want %v", got, want)
+	}
+	if _, id := e.PrimaryIdentity(time.Now(), nil); id.Name != "<"+alice+">" {
+		t.Errorf("the primary user ID is %s", id.Name)
+	}
+}
+
+// wantSEIPDv1: gpg 2.2 cannot read anything newer.
+func wantSEIPDv1(t *testing.T, r *Ring) {
+	t.Helper()
+	message := encrypt(t, r, "hello")
+	reader := packet.NewReader(bytes.NewReader(message))
+	for {
+		p, err := reader.Next()
+		if err != nil {
+			t.Fatal("no encrypted data:", err)
+		}
+		if data, ok := p.(*packet.SymmetricallyEncrypted); ok {
+			if data.Version != 1 {
+				t.Errorf("SEIPD version %d", data.Version)
+			}
+			break
+		}
+	}
+	if got := decrypt(t, r, message); got != "hello" {
+		t.Errorf("decrypted %q", got)
+	}
+}
+
+func encrypt(t *testing.T, r *Ring, text string) []byte {
+	t.Helper()
+	c, err := r.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := c.Entity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := r.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w, err := openpgp.Encrypt(&b, []*openpgp.Entity{to}, nil, []*openpgp.Entity{signer}, nil, &packet.Config{AEADConfig: &packet.AEADConfig{}})
+	if err == nil {
+		_, err = io.WriteString(w, text)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func decrypt(t *testing.T, r *Ring, message []byte) string {
+	t.Helper()
+	keys, err := r.Decrypters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	md, err := openpgp.ReadMessage(bytes.NewReader(message), keys, nil, &packet.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(md.UnverifiedBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestGenerateRefuses(t *testing.T) {
+	r := newRig(t)
+	for name, f := range map[string]func() (Key, error){
+		"unknown profile": func() (Key, error) { return r.ring.Generate(t.Context(), "v3", []string{alice}, time.Now()) },
+		"no address":      func() (Key, error) { return r.ring.Generate(t.Context(), Compatible, nil, time.Now()) },
+		"bad address":     func() (Key, error) { return r.ring.Generate(t.Context(), Compatible, []string{"<a>"}, time.Now()) },
+	} {
+		if k, err := f(); err == nil {
+			t.Errorf("%s: %+v", name, k)
+		}
+	}
+	if len(r.ring.List()) != 0 {
+		t.Error("a key was made")
+	}
+}
+
+// The seal key follows the key to another device; the newer key of a ring is not its primary by itself.
+func TestExportToAnotherDevice(t *testing.T) {
+	for _, passphrase := range []string{"", "open sesame"} {
+		first, second := newRig(t), newRig(t)
+		k := first.generate(t, PQC)
+		other := second.generate(t, Compatible)
+		exported, err := first.ring.Export(k.Fingerprint, []byte(passphrase))
+		if err != nil || !bytes.HasPrefix(exported, []byte("-----BEGIN PGP PRIVATE KEY BLOCK-----\n")) {
+			t.Fatal(err)
+		}
+		message := encrypt(t, first.ring, "before")
+		added, err := second.ring.Import(t.Context(), exported, []byte(passphrase), []string{"Alice@Alpha.test"})
+		if err != nil || len(added) != 1 || added[0].Fingerprint != k.Fingerprint || added[0].Profile != Imported || !added[0].Primary {
+			t.Fatalf("%v %+v", err, added)
+		}
+		if got := decrypt(t, second.open(t), message); got != "before" {
+			t.Error(got)
+		}
+		sameSealKeys(t, first.ring, second.open(t), other.Fingerprint)
+		if _, err := first.ring.Signer(); err != nil {
+			t.Error("exporting has locked the key in use:", err)
+		}
+		if got := decrypt(t, first.ring, message); got != "before" {
+			t.Error("exporting has locked the key in use")
+		}
+	}
+}
+
+func sameSealKeys(t *testing.T, first, second *Ring, past keydisc.Fingerprint) {
+	t.Helper()
+	a, err1 := first.SealKey()
+	b, err2 := second.SealKey()
+	all, err3 := second.SealKeys()
+	if err := errors.Join(err1, err2, err3); err != nil || len(a) != 32 || !bytes.Equal(a, b) {
+		t.Fatal("another seal key", err)
+	}
+	if len(all) != 2 || !bytes.Equal(all[0], a) || bytes.Equal(all[1], a) {
+		t.Error("past seal keys are wrong")
+	}
+	if list := second.List(); len(list) != 2 || !list[0].Primary || list[1].Primary || list[1].Fingerprint != past {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestImportTwiceIsOnce(t *testing.T) {
+	r := newRig(t)
+	k := r.generate(t, Compatible)
+	exported, err := r.ring.Export(k.Fingerprint, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ring.Import(t.Context(), append(exported, exported...), nil, []string{alice}); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(r.open(t).List()); got != 1 || len(r.ring.List()) != 1 {
+		t.Errorf("%d keys", got)
+	}
+}
+
+func TestImportRefuses(t *testing.T) {
+	r := newRig(t)
+	exported := func(change func(e *openpgp.Entity), at time.Time) []byte {
+		e, err := generate(Compatible, []string{alice}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			change(e)
+		}
+		secret, err := serialize(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret
+	}
+	lock := func(e *openpgp.Entity) { _ = e.EncryptPrivateKeys([]byte("right"), nil) }
+	public := func() []byte {
+		var b bytes.Buffer
+		e, _ := generate(Compatible, []string{alice}, time.Now())
+		_ = e.Serialize(&b)
+		return b.Bytes()
+	}
+	whole := exported(nil, time.Now())
+	for name, c := range map[string]struct {
+		data      []byte
+		addresses []string
+		want      string
+	}{
+		"nothing":         {nil, nil, "no key"},
+		"not a key":       {[]byte("hello"), nil, "no OpenPGP key"},
+		"cut off":         {whole[:len(whole)/3], nil, ""},
+		"public":          {public(), nil, "without its secret key"},
+		"wrong address":   {whole, []string{"bob@alpha.test"}, "it is for alice@alpha.test"},
+		"wrong pass":      {exported(lock, time.Now()), nil, "does not unlock"},
+		"expired":         {exported(nil, time.Now().Add(-keyLife-time.Hour)), nil, "expired"},
+		"revoked":         {exported(func(e *openpgp.Entity) { _ = e.Revoke(packet.KeyCompromised, "", nil) }, time.Now()), nil, "revoked"},
+		"only signs":      {exported(func(e *openpgp.Entity) { e.Subkeys = nil }, time.Now()), nil, "cannot decrypt"},
+		"good and bad":    {append(bytes.Clone(whole), public()...), nil, "without its secret key"},
+		"v4 and then bad": {append(bytes.Clone(whole), 0xff), nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.addresses == nil {
+				c.addresses = []string{alice}
+			}
+			added, err := r.ring.Import(t.Context(), c.data, []byte("wrong"), c.addresses)
+			if c.want == "" && err == nil {
+				return // what could be read was whole
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || len(added) != 0 || strings.Contains(err.Error(), "wrong") {
+				t.Errorf("%v %+v", err, added)
+			}
+		})
+	}
+	locked := exported(lock, time.Now())
+	if _, err := r.ring.Import(t.Context(), locked, nil, []string{alice}); err == nil || !strings.Contains(err.Error(), "passphrase") {
+		t.Error(err)
+	}
+	if _, err := r.ring.Import(t.Context(), locked, []byte("right"), []string{alice}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Keys rest sealed; rows cannot be exchanged, and another vault opens nothing.
+func TestKeysAtRest(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	r.generate(t, Compatible)
+	r.ring.mu.RLock()
+	secret := bytes.Clone(r.ring.keys[0].secret)
+	r.ring.mu.RUnlock()
+	var sealed []byte
+	if err := r.db.Read().QueryRow(`SELECT sealed FROM own_key LIMIT 1`).Scan(&sealed); err != nil || bytes.Contains(sealed, secret[8:24]) {
+		t.Error("a key rests unsealed", err)
+	}
+	if _, err := Open(t.Context(), r.db, &Vault{master: make([]byte, 32)}, alice); err == nil {
+		t.Error("another vault opened it")
+	}
+	err := r.db.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`UPDATE own_key SET sealed = (SELECT sealed FROM own_key b WHERE b.fingerprint <> own_key.fingerprint)`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), r.db, r.vault, alice); err == nil {
+		t.Error("exchanged keys were opened")
+	}
+}
+
+func TestAccountsAreApart(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	bob, err := Open(t.Context(), r.db, r.vault, "bob@alpha.test")
+	if err != nil || len(bob.List()) != 0 {
+		t.Fatal(err)
+	}
+	if same, err := Open(t.Context(), r.db, r.vault, "ALICE@alpha.test"); err != nil || len(same.List()) != 1 {
+		t.Error("the case of the address matters", err)
+	}
+}
+
+func TestConcurrentUseAndClose(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	message := encrypt(t, r.ring, "hello")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5 {
+				_ = encrypt(t, r.ring, "hello")
+				if got := decrypt(t, r.ring, message); got != "hello" {
+					t.Error(got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for range 2 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, err := r.ring.Signer()
+				if err != nil && !errors.Is(err, ErrNoKey) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	r.ring.Close()
+	cancel()
+	wg.Wait()
+	if _, err := r.ring.Signer(); !errors.Is(err, ErrNoKey) || len(r.ring.List()) != 0 {
+		t.Error("a closed ring has keys", err)
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	r, ctx := newRig(t), t.Context()
+	s := NewSecrets(r.db, r.vault)
+	if _, err := s.Get(ctx, "x"); !errors.Is(err, ErrNoSecret) {
+		t.Error(err)
+	}
+	if value, err := s.Lookup(ctx, "x"); value != nil || err != nil {
+		t.Error(value, err)
+	}
+	for _, value := range []string{"first", "second", ""} {
+		if err := s.Set(ctx, "x", []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Get(ctx, "x"); err != nil || string(got) != value {
+			t.Errorf("%q %v", got, err)
+		}
+	}
+	if err := errors.Join(s.Set(ctx, "y", []byte("of y")), s.Delete(ctx, "x"), s.Delete(ctx, "never")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(ctx, "x"); !errors.Is(err, ErrNoSecret) {
+		t.Error("not deleted", err)
+	}
+	_ = r.db.Write(ctx, func(tx *sql.Tx) error { _, err := tx.Exec(`UPDATE secret SET name = 'z'`); return err })
+	if _, err := s.Lookup(ctx, "z"); err == nil || errors.Is(err, ErrNoSecret) || strings.Contains(err.Error(), "of y") {
+		t.Error("a secret under another's name:", err)
+	}
+}
+
+func FuzzImport(f *testing.F) {
+	e, err := generate(Compatible, []string{alice}, time.Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	secret, err := serialize(e)
+	if err != nil {
+		f.Fatal(err)
+	}
+	armored, err := armorBlock(openpgp.PrivateKeyType, secret)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(secret)
+	f.Add(armored)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entities, err := readSecretKeys(data)
+		if err != nil {
+			return
+		}
+		for _, e := range entities {
+			if k, err := importable(e, nil, []string{alice}); err == nil && len(k.sealKey) != 32 {
+				t.Error("imported without a seal key")
+			}
+		}
+	})
+}
