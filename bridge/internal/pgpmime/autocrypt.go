@@ -42,15 +42,11 @@ func autocryptValue(address string, c *keydisc.Certificate, attributes string, a
 	return value, nil
 }
 
-// minimal is the certificate without certifications by others and without subkeys that are not
-// valid at that time; of a large one only the subkeys now used to encrypt and to sign.
+// minimal is the certificate without subkeys that are not valid at that time; of a large one only the subkeys now used to encrypt and to sign.
 func minimal(c *keydisc.Certificate, at time.Time) ([]byte, error) {
 	e, err := c.Entity()
 	if err != nil {
 		return nil, err
-	}
-	for _, id := range e.Identities {
-		id.OtherCertifications = nil
 	}
 	if at.IsZero() {
 		at = time.Now()
@@ -105,8 +101,8 @@ func autocrypt(h mimescan.Header, mediaType string) string {
 		return ""
 	}
 	var found []string
-	for _, value := range h.Values("Autocrypt") {
-		if autocryptAddr(value) == from {
+	for i, value := range h.Values("Autocrypt") {
+		if i < maxGossip && autocryptAddr(value) == from {
 			found = append(found, value)
 		}
 	}
@@ -125,47 +121,22 @@ func gossip(inner, shown mimescan.Header) []string {
 		}
 	}
 	var values []string
-	for _, value := range inner.Values("Autocrypt-Gossip") {
-		if to[autocryptAddr(value)] && len(values) < maxGossip {
+	for i, value := range inner.Values("Autocrypt-Gossip") {
+		if i < maxGossip && to[autocryptAddr(value)] {
 			values = append(values, value)
 		}
 	}
 	return values
 }
 
-// maxGossip is how many gossip fields of one message are taken note of.
+// maxGossip is how many Autocrypt fields of one kind are read in one message.
 const maxGossip = 100
 
-// autocryptAddr is the address of a well-formed Autocrypt value in lower case, otherwise "": an
-// attribute that is unknown and does not begin with "_" makes it invalid (Autocrypt 1.1 §2.1).
+// autocryptAddr is the address of a well-formed Autocrypt value, otherwise "".
 func autocryptAddr(value string) string {
-	if len(value) > maxAutocrypt {
+	a, err := keydisc.ParseAutocrypt(value)
+	if err != nil {
 		return ""
 	}
-	attributes := map[string]string{}
-	for piece := range strings.SplitSeq(strings.TrimRight(value, "; \t"), ";") {
-		name, v, ok := strings.Cut(piece, "=")
-		name = strings.TrimSpace(name)
-		if _, twice := attributes[name]; !ok || twice {
-			return ""
-		}
-		switch {
-		case name == "addr", name == "prefer-encrypt", name == "keydata", strings.HasPrefix(name, "_"):
-			attributes[name] = strings.TrimSpace(v)
-		default:
-			return ""
-		}
-	}
-	key := strings.Map(noSpace, attributes["keydata"])
-	if _, err := base64.StdEncoding.DecodeString(key); err != nil || key == "" {
-		return ""
-	}
-	return strings.ToLower(attributes["addr"])
-}
-
-func noSpace(r rune) rune {
-	if r == ' ' || r == '\t' || r == '\r' || r == '\n' {
-		return -1
-	}
-	return r
+	return a.Address
 }

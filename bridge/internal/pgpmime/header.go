@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 // head is the header of a message and where its body begins.
@@ -186,7 +187,7 @@ func clean(value string) string {
 	return string(bytes.Trim(b, " \t"))
 }
 
-// addrSpecs are the addresses of all From fields, in lower case, without display names.
+// addrSpecs are the addresses in all fields of that name, normalised, without display names.
 func addrSpecs(h mimescan.Header, name string) []string {
 	var specs []string
 	for _, value := range h.Values(name) {
@@ -195,7 +196,9 @@ func addrSpecs(h mimescan.Header, name string) []string {
 			continue
 		}
 		for _, a := range list {
-			specs = append(specs, strings.ToLower(a.Address))
+			if spec, err := keydisc.NormalizeAddress(a.Address); err == nil {
+				specs = append(specs, spec)
+			}
 		}
 	}
 	return specs
@@ -217,7 +220,9 @@ func soleFrom(h mimescan.Header) string {
 	if err != nil {
 		return ""
 	}
-	return strings.ToLower(a.Address)
+	// Not strings.ToLower: it makes ASCII of letters that only look it.
+	spec, _ := keydisc.NormalizeAddress(a.Address)
+	return spec
 }
 
 // unquoted is s without its quoted strings.

@@ -15,45 +15,41 @@ import (
 // PGP/MIME with integrity protection counts as readable, so does a subject that is not one of the usual
 // stand-ins.
 func Readable(message mimescan.Source) (bool, error) {
-	f := &faults{}
-	src := watched{message, f}
-	hidden, err := hides(src)
-	if err == nil {
-		err = f.err
-	}
+	hidden, err := hides(message, hidesSubject)
 	return !hidden, err
 }
 
-// Ciphertext says whether a message is PGP/MIME encrypted already, whatever its subject shows. It
-// needs no keys.
+// Ciphertext says whether a message is PGP/MIME encrypted already, with nothing readable beside
+// the ciphertext, whatever its subject shows. It needs no keys.
 func Ciphertext(message mimescan.Source) (bool, error) {
+	return hides(message, func(mimescan.Header) bool { return true })
+}
+
+// hides says whether a message with such a header is well-formed PGP/MIME and nothing else.
+func hides(message mimescan.Source, header func(mimescan.Header) bool) (bool, error) {
 	f := &faults{}
 	src := watched{message, f}
 	s, err := classify(src)
-	if err == nil {
-		err = f.err
+	if err != nil || s.kind != kindEncrypted || s.reason != "" || !header(s.head.fields) {
+		return false, firstError(err, f)
 	}
-	if err != nil || s.kind != kindEncrypted || s.reason != "" {
-		return false, err
+	alone, err := nothingBeside(src, s.root)
+	if err != nil || !alone {
+		return false, firstError(err, f)
 	}
-	if alone, err := nothingBeside(src, s.root); !alone || err != nil {
-		return false, err
+	whole, err := wholeArmor(mimescan.DecodeBody(src, s.ciphertext))
+	if err != nil || !whole {
+		return false, firstError(err, f)
 	}
-	return isCiphertext(mimescan.DecodeBody(src, s.ciphertext)), f.err
+	hidden := isCiphertext(mimescan.DecodeBody(src, s.ciphertext))
+	return hidden && f.err == nil, f.err
 }
 
-func hides(src mimescan.Source) (bool, error) {
-	s, err := classify(src)
-	if err != nil || s.kind != kindEncrypted || s.reason != "" || !hidesSubject(s.head.fields) {
-		return false, err
+func firstError(err error, f *faults) error {
+	if err != nil {
+		return err
 	}
-	if alone, err := nothingBeside(src, s.root); !alone || err != nil {
-		return false, err
-	}
-	if whole, err := wholeArmor(mimescan.DecodeBody(src, s.ciphertext)); !whole || err != nil {
-		return false, err
-	}
-	return isCiphertext(mimescan.DecodeBody(src, s.ciphertext)), nil
+	return f.err
 }
 
 func hidesSubject(h mimescan.Header) bool {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"strings"
+	"slices"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
@@ -160,7 +160,7 @@ func (o *opener) judge(c *openpgp.SignatureCandidate, ring certRing, from sender
 	if !c.SignedByEntity.PrimaryKey.CreationTime.Before(o.now.Add(clockSkew)) {
 		return verdict{signature: SignatureBad}
 	}
-	if from.address == "" || !has(cert.Addresses(), from.address) {
+	if from.address == "" || !slices.Contains(cert.Addresses(), from.address) {
 		v.signature, v.reason = SignatureMismatch, "signer-differs"
 	} else if !o.intended(c.CorrespondingSig) {
 		v.signature, v.reason = SignatureMismatch, "not-intended"
@@ -193,13 +193,4 @@ func (o *opener) intended(sig *packet.Signature) bool {
 		}
 	}
 	return len(sig.IntendedRecipients) == 0
-}
-
-func has(list []string, s string) bool {
-	for _, x := range list {
-		if strings.EqualFold(x, s) {
-			return true
-		}
-	}
-	return false
 }
