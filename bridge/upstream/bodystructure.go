@@ -43,7 +43,9 @@ func (p *parser) multipart(depth int) bool {
 		if !p.bodyStructure(depth + 1) {
 			return false
 		}
-		p.take(' ')
+		if p.peek() != '(' && !p.take(' ') {
+			return false
+		}
 	}
 	return p.string() && p.extension(p.parameters)
 }

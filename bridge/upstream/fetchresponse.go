@@ -162,7 +162,7 @@ func (r *fetchResponse) finish(f *filter) {
 
 // itemName takes the name of a FETCH item in upper case, and what stands in its brackets.
 func (p *parser) itemName() (name, section string, ok bool) {
-	name = strings.ToUpper(p.while(func(b byte) bool { return atomChar(b) && b != '[' }))
+	name = upper(p.while(func(b byte) bool { return atomChar(b) && b != '[' }))
 	if !p.take('[') {
 		return name, "", name != ""
 	}
@@ -245,7 +245,7 @@ func validSection(name, section string) bool {
 	if !dot || !strings.HasPrefix(name, "BODY") {
 		return false
 	}
-	specifier := strings.ToUpper(p.atom())
+	specifier := upper(p.atom())
 	if specifier == "HEADER.FIELDS" || specifier == "HEADER.FIELDS.NOT" {
 		return p.take(' ') && p.peek() == '(' && p.nlist(p.astring) && p.end()
 	}

@@ -335,3 +335,14 @@ func validShift(s string) bool {
 	}
 	return true
 }
+
+// upper is for ASCII alone: every byte stays one.
+func upper(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'a' && c <= 'z' {
+			b[i] = c - ('a' - 'A')
+		}
+	}
+	return string(b)
+}

@@ -30,7 +30,7 @@ func cleanText(s string) string {
 func (f *filter) tagged() error {
 	tag, rest, _ := strings.Cut(f.body(0), " ")
 	word, text, _ := strings.Cut(rest, " ")
-	word = strings.ToUpper(word)
+	word = upper(word)
 	if (word != "OK" && word != "NO" && word != "BAD") || len(rest) > f.limits.line {
 		return &limitError{"the server sent something that is no IMAP response"}
 	}
@@ -58,10 +58,10 @@ func status(text string) string {
 			return " [" + code + "]" + cleanText(rest)
 		}
 	}
-	if rest = strings.TrimSpace(rest); rest == "" {
+	if rest = strings.Trim(cleanText(rest), "[ "); rest == "" {
 		return ""
 	}
-	return " " + cleanText(rest)
+	return " " + rest
 }
 
 // cutCode splits at the "]" that ends the code: in PERMANENTFLAGS that is the one behind
@@ -80,7 +80,7 @@ func cutCode(s string) (code, rest string, ok bool) {
 // safeCode checks the codes whose arguments the library parses; "" if it could not.
 func safeCode(code string) string {
 	name, argument, has := strings.Cut(code, " ")
-	name = strings.ToUpper(name)
+	name = upper(name)
 	p := &parser{b: []byte(argument)}
 	ok := has
 	switch name {
@@ -129,7 +129,7 @@ func capabilities(list string) string {
 // untagged handles a response that begins with "* ".
 func (f *filter) untagged() error {
 	word, rest, _ := strings.Cut(f.body(2), " ")
-	word = strings.ToUpper(word)
+	word = upper(word)
 	switch word {
 	case "OK", "NO", "BAD", "BYE":
 		if len(rest) <= f.limits.line {
@@ -158,7 +158,7 @@ func (f *filter) untagged() error {
 // numbered handles "* 5 EXISTS" and its like.
 func (f *filter) numbered(number, rest string) error {
 	what, more, _ := strings.Cut(rest, " ")
-	what = strings.ToUpper(what)
+	what = upper(what)
 	_, err := strconv.ParseUint(number, 10, 32)
 	switch {
 	case what == "FETCH" && err == nil:
@@ -244,7 +244,7 @@ func (p *parser) esearch() bool {
 		if !p.take(' ') {
 			return false
 		}
-		name := strings.ToUpper(p.atom())
+		name := upper(p.atom())
 		if name == "" || !p.take(' ') {
 			return false
 		}
@@ -288,7 +288,7 @@ func (p *parser) status() string {
 	for !p.take(')') {
 		p.take(' ')
 		start := p.pos
-		item := strings.ToUpper(p.atom())
+		item := upper(p.atom())
 		if item == "" || !p.take(' ') {
 			return ""
 		}
