@@ -2,41 +2,173 @@ package bridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"slices"
+	"sync"
 
-	"github.com/emersion/go-imap/v2"
-
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mirror"
+	"github.com/sealpost/sealpost/bridge/upstream"
 )
 
-// Account is one of the user's mail accounts.
-type Account struct{}
+// HeaderMode says how much of an encrypted message's header is hidden: "baseline" or "shy".
+type HeaderMode = pgpmime.HeaderMode
+
+// AccountOptions configure one account.
+type AccountOptions struct {
+	Address    string
+	Aliases    []string
+	IMAP, SMTP upstream.Endpoint
+	Username   string
+	CAFile     string     // extra roots for this provider
+	Seal       Seal       // which mailboxes' clear mail is sealed
+	Headers    HeaderMode // of outgoing mail; "" is baseline
+}
+
+// Seal says in which mailboxes mail that arrived clear is sealed. What a client appends is
+// always sealed.
+type Seal struct {
+	All       bool
+	Mailboxes []string
+}
+
+// Covers says whether the mailbox's clear mail is sealed.
+func (s Seal) Covers(mailbox string) bool {
+	return s.All || slices.Contains(s.Mailboxes, mailbox)
+}
+
+// Account is one of the user's mail accounts. Safe for concurrent use.
+type Account struct {
+	options   AccountOptions
+	bridge    *Bridge
+	ring      *keyring.Ring
+	provider  *upstream.Provider
+	mirror    *mirror.Mirror
+	log       *slog.Logger
+	replacing sync.Mutex
+}
+
+// defaultMaxMessage is used while the provider's limit is not known.
+const defaultMaxMessage = 128 << 20
+
+// overhead is what a message grows by on its way, besides armor: header, signature, keys.
+const overhead = 64 << 10
 
 // Address of the account.
-func (a *Account) Address() string { panic("stub") }
+func (a *Account) Address() string { return a.options.Address }
 
 // Mirror serves the account's mailboxes.
-func (a *Account) Mirror() *mirror.Mirror { panic("stub") }
+func (a *Account) Mirror() *mirror.Mirror { return a.mirror }
 
 // MaxMessageSize is what Submit and Append accept, in bytes: the provider's limit less
 // what encryption adds.
-func (a *Account) MaxMessageSize() int64 { panic("stub") }
-
-// Envelope of a submission (RFC 5321): it decides, not the header.
-type Envelope struct {
-	From string   // addr-spec
-	To   []string // addr-specs
-	UTF8 bool     // SMTPUTF8
+func (a *Account) MaxMessageSize() int64 {
+	limit := a.provider.MaxSize()
+	if limit <= 0 {
+		return defaultMaxMessage
+	}
+	// Armor turns 48 bytes into a line of 64 and its line ending.
+	return max(0, (limit-overhead)/66*48)
 }
 
-// Submit takes a message from the account's user and returns nil once the provider has
-// accepted it for every recipient (or it is safely queued after a part was accepted). The
-// error is a *Refusal: nothing left the device.
-func (a *Account) Submit(ctx context.Context, e Envelope, message io.Reader) error { panic("stub") }
-
-// Append seals a message of exactly size bytes to the account's own certificate (unless
-// it is ciphertext already or the mailbox is exempt) and stores it at the provider.
-// Errors: *imap.Error from the provider, *Refusal otherwise.
-func (a *Account) Append(ctx context.Context, mailbox string, message io.Reader, size int64, o *imap.AppendOptions) (*imap.AppendData, error) {
-	panic("stub")
+// Owns says whether an address is the account's or one of its aliases.
+func (a *Account) Owns(address string) bool {
+	return slices.Contains(a.addresses(), normalized(address))
 }
+
+// addresses are the account's address and aliases, normalised.
+func (a *Account) addresses() []string {
+	all := []string{normalized(a.options.Address)}
+	for _, alias := range a.options.Aliases {
+		all = append(all, normalized(alias))
+	}
+	return all
+}
+
+// newAccount puts an account together; nothing is connected yet.
+func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, error) {
+	a := &Account{options: o, bridge: b, log: b.log.With("account", o.Address)}
+	var err error
+	if a.ring, err = keyring.Open(ctx, b.db, b.vault, o.Address); err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
+	}
+	a.provider, err = newProvider(o, a.log, func(ctx context.Context) (string, error) { return b.password(ctx, providerPassword(o.Address)) })
+	if err != nil {
+		return nil, err
+	}
+	a.mirror, err = mirror.New(ctx, a.mirrorOptions())
+	if err != nil {
+		return nil, fmt.Errorf("mirror of %s: %w", o.Address, err)
+	}
+	return a, nil
+}
+
+func newProvider(o AccountOptions, log *slog.Logger, password func(context.Context) (string, error)) (*upstream.Provider, error) {
+	tlsConfig, err := tlsConfigFor(o.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("account %s: %w", o.Address, err)
+	}
+	return upstream.New(upstream.Options{
+		IMAP: o.IMAP, SMTP: o.SMTP, Username: o.Username, TLS: tlsConfig, Log: log, Password: password,
+	}), nil
+}
+
+// CheckLogin logs in at a provider by IMAP and submission before there is an account. The error is an *upstream.Error.
+func CheckLogin(ctx context.Context, o AccountOptions, password string, log *slog.Logger) error {
+	p, err := newProvider(o, log, func(context.Context) (string, error) { return password, nil })
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Check(ctx), p.Close())
+}
+
+func (a *Account) mirrorOptions() mirror.Options {
+	return mirror.Options{
+		DB: a.bridge.db, Account: a.Address(), Provider: a.provider,
+		Open: a.openStored, Seal: a.sealMessage, ShouldSeal: a.sealsIn,
+		SpoolDir: a.bridge.spoolDir, Log: a.log,
+	}
+}
+
+// sealsIn says whether clear mail of a mailbox is sealed: not before there is a key.
+func (a *Account) sealsIn(mailbox string) bool {
+	_, err := a.ring.Certificate()
+	return err == nil && a.options.Seal.Covers(mailbox)
+}
+
+// run keeps the account in step with its provider until ctx ends.
+func (a *Account) run(ctx context.Context) error {
+	go func() {
+		if err := a.finishReplacements(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("half-done replacements could not be read", "cause", err)
+		}
+	}()
+	return a.mirror.Run(ctx)
+}
+
+// spoolExactly reads a message that was announced with its size.
+func (a *Account) spoolExactly(message io.Reader, size int64) (*spool.Spool, error) {
+	s, err := spool.FromReader(a.bridge.spoolDir, message, a.MaxMessageSize())
+	if errors.Is(err, spool.ErrTooLarge) {
+		return nil, a.tooLarge(err)
+	}
+	if err != nil {
+		return nil, localRefusal(err)
+	}
+	if s.Size() != size {
+		_ = s.Close()
+		return nil, localRefusal(io.ErrUnexpectedEOF)
+	}
+	return s, nil
+}
+
+// State is for status: how the provider is, and the last error.
+func (a *Account) State() (upstream.State, error) { return a.provider.State() }
+
+// Check logs in at the provider by IMAP and submission. The error is an *upstream.Error.
+func (a *Account) Check(ctx context.Context) error { return a.provider.Check(ctx) }

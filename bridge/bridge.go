@@ -4,17 +4,261 @@ package bridge
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sealpost/sealpost/bridge/audit"
+	"github.com/sealpost/sealpost/bridge/contacts"
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
+	"github.com/sealpost/sealpost/bridge/localtls"
+	"github.com/sealpost/sealpost/bridge/outbox"
+	"github.com/sealpost/sealpost/bridge/store"
+	"github.com/sealpost/sealpost/bridge/upstream"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// Options of a Bridge.
+type Options struct {
+	StateDir     string // made if it does not exist, readable by its owner only
+	Unlock       UnlockOptions
+	Accounts     []AccountOptions
+	Policy       Policy
+	Keydisc      keydisc.Options // Log and Now are filled in
+	UseAutocrypt bool            // certificates in Autocrypt fields count
+	Log          *slog.Logger
+	Now          func() time.Time // nil: time.Now
+}
+
+// UnlockOptions say how the vault is unlocked.
+type UnlockOptions struct {
+	Methods        []string // keyring, systemd, file, prompt: tried in order
+	PassphraseFile string
+	Prompt         func(ctx context.Context) ([]byte, error) // nil: nobody to ask
+	Create         bool                                      // make the vault if there is none
+}
+
+// Errors of Open that users can do something about; each unwraps to one of these.
+var (
+	ErrLocked       = keyring.ErrLocked
+	ErrVaultDamaged = keyring.ErrDamaged
+	ErrNoVault      = keyring.ErrNoVault
+	ErrInUse        = store.ErrInUse
 )
 
 // Bridge is one installation: its accounts and what they share.
 type Bridge struct {
-	log *slog.Logger
+	log      *slog.Logger
+	now      func() time.Time
+	spoolDir string
+	vault    *keyring.Vault
+	db       *store.DB
+	secrets  *keyring.Secrets
+	contacts *contacts.Book
+	audit    *audit.Log
+	outbox   *outbox.Outbox
+	journal  *journal
+	policy   atomic.Pointer[Policy]
+	accounts []*Account
+	logins   logins
 }
 
-// Login checks a client's credentials for IMAP or submission: an account's address (or alias) and the
-// local password made for it. It compares in constant time and slows down guessing; the
-// error is ErrCredentials.
-func (b *Bridge) Login(ctx context.Context, username, password string) (*Account, error) {
-	panic("stub")
+// Open unlocks the vault, opens the database and puts the accounts together. Nothing is
+// connected before Run.
+func Open(ctx context.Context, o Options) (*Bridge, error) {
+	b := &Bridge{log: o.Log, now: o.Now, spoolDir: filepath.Join(o.StateDir, "spool")}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	if err := os.MkdirAll(b.spoolDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	if err := b.unlock(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := b.assemble(ctx, o); err != nil {
+		_ = b.Close()
+		return nil, err
+	}
+	return b, nil
 }
+
+func (b *Bridge) unlock(ctx context.Context, o Options) error {
+	chain, err := keyring.Chain(keyring.UnlockOptions{
+		Methods: o.Unlock.Methods, StateDir: o.StateDir, PassphraseFile: o.Unlock.PassphraseFile, Prompt: o.Unlock.Prompt,
+	})
+	if err != nil {
+		return err
+	}
+	b.vault, err = keyring.OpenVault(ctx, o.StateDir, chain)
+	if errors.Is(err, keyring.ErrNoVault) && o.Unlock.Create {
+		b.vault, err = keyring.CreateVault(ctx, o.StateDir, chain)
+	}
+	return err
+}
+
+// assemble builds everything in the order in which it depends on each other.
+func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
+	b.db, err = store.Open(ctx, filepath.Join(o.StateDir, "sealpost.db"), b.vault.DatabaseKey())
+	if err != nil {
+		return err
+	}
+	b.secrets = keyring.NewSecrets(b.db, b.vault)
+	b.journal = &journal{db: b.db}
+	b.audit = audit.New(b.db, b.now)
+	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
+	finder, err := keydisc.New(o.Keydisc)
+	if err != nil {
+		return err
+	}
+	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now})
+	b.outbox, err = outbox.New(outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log})
+	if err != nil {
+		return err
+	}
+	b.SetPolicy(o.Policy)
+	for _, account := range o.Accounts {
+		a, err := b.newAccount(ctx, account)
+		if err != nil {
+			return err
+		}
+		b.accounts = append(b.accounts, a)
+	}
+	return nil
+}
+
+// Run keeps all accounts in step and works the outbox until ctx ends.
+func (b *Bridge) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.outbox.Run(ctx) })
+	for _, a := range b.accounts {
+		group.Go(func() error { return a.run(ctx) })
+	}
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Close ends all connections and closes the database. Run has ended.
+func (b *Bridge) Close() error {
+	var errs []error
+	for _, a := range b.accounts {
+		errs = append(errs, a.provider.Close())
+	}
+	if b.contacts != nil {
+		errs = append(errs, b.contacts.Close())
+	}
+	if b.db != nil {
+		errs = append(errs, b.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Accounts in the order of the configuration.
+func (b *Bridge) Accounts() []*Account { return b.accounts }
+
+// Account with that address or alias.
+func (b *Bridge) Account(address string) (*Account, bool) {
+	for _, a := range b.accounts {
+		if a.Owns(address) {
+			return a, true
+		}
+	}
+	return nil, false
+}
+
+// Policy in force; SetPolicy replaces it for messages submitted from now on.
+func (b *Bridge) Policy() Policy     { return *b.policy.Load() }
+func (b *Bridge) SetPolicy(p Policy) { b.policy.Store(&p) }
+
+// Contacts are the correspondents' certificates; Audit is the decision log.
+func (b *Bridge) Contacts() *contacts.Book { return b.contacts }
+func (b *Bridge) Audit() *audit.Log        { return b.audit }
+func (b *Bridge) Outbox() *outbox.Outbox   { return b.outbox }
+
+// Identity is the local CA and the leaf certificate for the listeners; made on first use.
+func (b *Bridge) Identity(ctx context.Context, host string) (*localtls.Identity, error) {
+	return localtls.Ensure(ctx, b.secrets, host, b.now())
+}
+
+// MaxMessageSize is the largest message any account takes, in bytes.
+func (b *Bridge) MaxMessageSize() int64 {
+	var largest int64
+	for _, a := range b.accounts {
+		largest = max(largest, a.MaxMessageSize())
+	}
+	return largest
+}
+
+func (b *Bridge) providerOf(account string) (*upstream.Provider, bool) {
+	a, ok := b.Account(account)
+	if !ok {
+		return nil, false
+	}
+	return a.provider, true
+}
+
+// sourceOwn marks certificates of accounts of this installation.
+const sourceOwn contacts.Source = "own"
+
+// certificateOf looks a recipient up: our own accounts first, then the contacts.
+func (b *Bridge) certificateOf(ctx context.Context, address string) contacts.Lookup {
+	if c, ok := b.ownContact(address); ok {
+		return contacts.Lookup{Contact: c, Usable: c.Certificate.Check(address, b.now()), Conclusive: true}
+	}
+	return b.contacts.Lookup(ctx, address)
+}
+
+// signersOf are the contacts with whose certificates a signature by address may be checked.
+func (b *Bridge) signersOf(ctx context.Context, address string) []contacts.Contact {
+	if c, ok := b.ownContact(address); ok {
+		return []contacts.Contact{c}
+	}
+	return b.contacts.ForVerification(ctx, address)
+}
+
+func (b *Bridge) ownContact(address string) (contacts.Contact, bool) {
+	a, ok := b.Account(address)
+	if !ok {
+		return contacts.Contact{}, false
+	}
+	certificate, err := a.ring.Certificate()
+	if err != nil {
+		return contacts.Contact{}, false
+	}
+	return contacts.Contact{
+		Address: normalized(address), Certificate: certificate, Source: sourceOwn, Trust: contacts.Verified, Ever: true,
+	}, true
+}
+
+// tlsConfigFor trusts the system's authorities and those in the file.
+func tlsConfigFor(caFile string) (*tls.Config, error) {
+	if caFile == "" {
+		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file %s: no certificate in PEM form in it", caFile)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+}
+
+func providerPassword(address string) string { return "provider-password:" + strings.ToLower(address) }
+func localPassword(address string) string    { return "local-password:" + strings.ToLower(address) }

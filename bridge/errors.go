@@ -3,6 +3,8 @@ package bridge
 import (
 	"errors"
 	"strings"
+
+	"github.com/sealpost/sealpost/bridge/upstream"
 )
 
 // ErrCredentials says that user name or password are wrong.
@@ -51,3 +53,40 @@ func (r *Refusal) Error() string {
 }
 
 func (r *Refusal) Unwrap() error { return r.Err }
+
+// localRefusal is for what went wrong on this device: the client keeps the message and may
+// try again.
+func localRefusal(err error) *Refusal {
+	return &Refusal{
+		Reason: ReasonLocal, Err: err,
+		Text: "Sealpost could not process the message; nothing was sent. Its log says why (disk full, key missing); then try again",
+	}
+}
+
+// providerRefusal passes on why the provider did not take the message.
+func providerRefusal(err error) *Refusal {
+	var refused *upstream.RecipientError
+	if errors.As(err, &refused) {
+		return recipientRefusal(refused)
+	}
+	var failure *upstream.Error
+	if !errors.As(err, &failure) {
+		return &Refusal{Reason: ReasonUnreachable, Err: err, Text: "the provider could not be reached; nothing was sent. Try again later"}
+	}
+	r := &Refusal{Reason: ReasonUnreachable, Text: failure.Error(), Err: err}
+	if failure.Kind == upstream.KindRejected || failure.Kind == upstream.KindTemporary {
+		r.Reason, r.Code = ReasonProvider, failure.Code
+	}
+	return r
+}
+
+func recipientRefusal(refused *upstream.RecipientError) *Refusal {
+	r := &Refusal{Reason: ReasonProvider, Err: refused, Text: "the provider refuses these recipients; nothing was sent to anybody"}
+	for address, reply := range refused.Replies {
+		r.Recipients = append(r.Recipients, RecipientRefusal{Address: address, Reason: ReasonProvider, Text: reply.Reply})
+		if r.Code == 0 || reply.Code >= 500 {
+			r.Code = reply.Code
+		}
+	}
+	return r
+}

@@ -20,3 +20,11 @@ CREATE TABLE first_status (
   status  TEXT NOT NULL,
   PRIMARY KEY (account, digest)
 ) WITHOUT ROWID;
+
+-- The Message-IDs of mail that reached us end-to-end encrypted: an answer to it stays encrypted,
+-- also after the message itself is gone.
+CREATE TABLE encrypted_message (
+  account    TEXT NOT NULL,
+  message_id TEXT NOT NULL,
+  PRIMARY KEY (account, message_id)
+) WITHOUT ROWID;

@@ -1,0 +1,258 @@
+package bridge
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/mail"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/sealpost/sealpost/bridge/contacts"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/internal/spool"
+	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/mirror"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// How an incoming message travels:
+//
+//	learn    the sender's certificate from an Autocrypt field, under the rules of a first pin
+//	open     classify by structure, decrypt to the end, verify; nothing is released before
+//	judge    one verdict about the whole message: how it came, whose signature, how trusted
+//	present  every look-alike of our status field dropped, ours on top, the rest as it was
+//
+// The verdict of the first opening is kept: a message never changes under its UID, however
+// often the cache forgets it. What cannot be opened is served as it is, saying why.
+
+// openStored turns a message as the provider stores it into what the client sees. An error
+// means that it could not be done now; bad mail is not an error.
+func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirror.Opened, error) {
+	a.learnAutocrypt(ctx, stored)
+	result, signers, err := a.open(ctx, stored)
+	if err != nil {
+		return nil, err
+	}
+	if result.Message != nil {
+		defer result.Message.Close()
+	}
+	v := judge(result, signers)
+	status, err := a.firstStatus(ctx, stored, v.status())
+	if err != nil {
+		return nil, err
+	}
+	message, err := a.present(stored, result, status)
+	if err != nil {
+		return nil, err
+	}
+	if v.encryption == pgpmime.EncryptionOpenPGP {
+		if err := a.noteEncrypted(ctx, message); err != nil {
+			_ = message.Close()
+			return nil, err
+		}
+	}
+	return &mirror.Opened{Message: message, Kind: kindOf(result), Keywords: v.keywords()}, nil
+}
+
+// noteEncrypted remembers the message's identifier, so that an answer to it stays encrypted.
+func (a *Account) noteEncrypted(ctx context.Context, message *spool.Spool) error {
+	root, err := mimescan.Scan(message)
+	if err != nil {
+		return err
+	}
+	header, err := mimescan.ReadHeader(message, root.Header)
+	if err != nil {
+		return err
+	}
+	for _, id := range strings.Fields(header.Get("Message-ID")) {
+		if err := a.bridge.journal.noteEncrypted(ctx, a.Address(), id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open decrypts and verifies. signers are the contacts whose certificates were tried.
+func (a *Account) open(ctx context.Context, stored mimescan.Source) (*pgpmime.Result, map[keydisc.Fingerprint]contacts.Contact, error) {
+	keys, err := a.keys()
+	if err != nil {
+		return nil, nil, err
+	}
+	signers := map[keydisc.Fingerprint]contacts.Contact{}
+	certificates := func(from string) []*keydisc.Certificate {
+		var found []*keydisc.Certificate
+		for _, c := range a.bridge.signersOf(ctx, from) {
+			signers[c.Certificate.Fingerprint()] = c
+			found = append(found, c.Certificate)
+		}
+		return found
+	}
+	result, err := pgpmime.Open(stored, keys, certificates, a.bridge.now(), a.bridge.spoolDir)
+	return result, signers, err
+}
+
+// keys are fresh copies of the account's keys for one message.
+func (a *Account) keys() (pgpmime.Keys, error) {
+	decrypters, err := a.ring.Decrypters()
+	if err != nil {
+		return pgpmime.Keys{}, err
+	}
+	sealKeys, err := a.ring.SealKeys()
+	if err != nil {
+		return pgpmime.Keys{}, err
+	}
+	return pgpmime.Keys{Decrypters: decrypters, SealKeys: sealKeys, Own: a.addresses()}, nil
+}
+
+// verdict is what the status field says: one statement about the whole message.
+type verdict struct {
+	encryption pgpmime.Encryption
+	signature  pgpmime.Signature
+	signer     keydisc.Fingerprint
+	trust      contacts.Trust // "" where no signature speaks
+	pq         string
+	reason     string
+}
+
+func judge(r *pgpmime.Result, signers map[keydisc.Fingerprint]contacts.Contact) verdict {
+	v := verdict{encryption: r.Encryption, signature: r.Signature, signer: r.Signer, pq: "-", reason: r.Reason}
+	if r.Encryption == pgpmime.EncryptionOpenPGP || r.Encryption == pgpmime.EncryptionSealed {
+		v.pq = "no"
+		if r.PQ {
+			v.pq = "yes"
+		}
+	}
+	if r.Signature == pgpmime.SignatureNone {
+		return v
+	}
+	v.trust = contacts.Unknown
+	if c, ok := signers[r.Signer]; ok && r.Signer != "" {
+		v.trust = c.Trust
+	}
+	return v
+}
+
+// status is the value of X-Sealpost-Status.
+func (v verdict) status() string {
+	return fmt.Sprintf("encryption=%s; signature=%s; signer=%s; trust=%s; pq=%s; reason=%s",
+		v.encryption, v.signature, orDash(string(v.signer)), orDash(string(v.trust)), v.pq, orDash(v.reason))
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// The keywords of the mirror; never stored upstream.
+const (
+	KeywordEncrypted      imap.Flag = "$Encrypted"
+	KeywordSignedGood     imap.Flag = "$SignedGood"
+	KeywordSignedBad      imap.Flag = "$SignedBad"
+	KeywordSignerVerified imap.Flag = "$SignerVerified"
+	KeywordDecryptFailed  imap.Flag = "$DecryptFailed"
+)
+
+func (v verdict) keywords() []imap.Flag {
+	var flags []imap.Flag
+	switch v.encryption {
+	case pgpmime.EncryptionOpenPGP:
+		flags = append(flags, KeywordEncrypted)
+	case pgpmime.EncryptionFailed:
+		flags = append(flags, KeywordDecryptFailed)
+	}
+	switch v.signature {
+	case pgpmime.SignatureGood:
+		flags = append(flags, KeywordSignedGood)
+		if v.trust == contacts.Verified {
+			flags = append(flags, KeywordSignerVerified)
+		}
+	case pgpmime.SignatureBad, pgpmime.SignatureMismatch:
+		flags = append(flags, KeywordSignedBad)
+	}
+	return flags
+}
+
+func kindOf(r *pgpmime.Result) mirror.Kind {
+	switch r.Encryption {
+	case pgpmime.EncryptionOpenPGP:
+		return mirror.Encrypted
+	case pgpmime.EncryptionSealed:
+		return mirror.Sealed
+	case pgpmime.EncryptionFailed:
+		return mirror.Failed
+	}
+	return mirror.Clear
+}
+
+// firstStatus is the status this message got at its first opening: the given one if this is it.
+func (a *Account) firstStatus(ctx context.Context, stored mimescan.Source, status string) (string, error) {
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.NewSectionReader(stored, 0, stored.Size())); err != nil {
+		return "", err
+	}
+	return a.bridge.journal.firstStatus(ctx, a.Address(), hash.Sum(nil), status)
+}
+
+// present writes the message with our status field on top.
+func (a *Account) present(stored mimescan.Source, r *pgpmime.Result, status string) (*spool.Spool, error) {
+	source := stored
+	if r.Message != nil {
+		source = r.Message
+	}
+	message := spool.New(a.bridge.spoolDir)
+	if err := pgpmime.WithStatus(message, source, status); err != nil {
+		_ = message.Close()
+		return nil, err
+	}
+	return message, nil
+}
+
+// learnAutocrypt takes the sender's certificate from the message's Autocrypt field
+// (Autocrypt 1.1 §2.3): exactly one From, exactly one valid field whose addr is that From,
+// not a report. Whatever is wrong with it is no reason not to show the message.
+func (a *Account) learnAutocrypt(ctx context.Context, stored mimescan.Source) {
+	root, err := mimescan.Scan(stored)
+	if err != nil || root.MediaType == "multipart/report" {
+		return
+	}
+	header, err := mimescan.ReadHeader(stored, root.Header)
+	if err != nil {
+		return
+	}
+	from := addressesIn(strings.Join(header.Values("From"), ", "))
+	if len(from) != 1 || a.Owns(from[0]) {
+		return
+	}
+	certificate := soleAutocrypt(header.Values("Autocrypt"), from[0])
+	if certificate == nil {
+		return
+	}
+	effective := a.bridge.now()
+	if date, err := mail.ParseDate(header.Get("Date")); err == nil && date.Before(effective) {
+		effective = date
+	}
+	if err := a.bridge.contacts.Learn(ctx, from[0], certificate, "autocrypt", effective); err != nil {
+		a.log.Debug("a certificate in an Autocrypt field was not taken", "cause", err)
+	}
+}
+
+// soleAutocrypt is the certificate of the one valid field; nil if there is none or more than one.
+func soleAutocrypt(fields []string, from string) *keydisc.Certificate {
+	var sole *keydisc.Certificate
+	for _, field := range fields {
+		parsed, err := keydisc.ParseAutocrypt(field)
+		if err != nil || normalized(parsed.Address) != normalized(from) {
+			continue
+		}
+		if sole != nil {
+			return nil
+		}
+		sole = parsed.Certificate
+	}
+	return sole
+}

@@ -1,0 +1,360 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge/audit"
+	"github.com/sealpost/sealpost/bridge/contacts"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/internal/spool"
+	"github.com/sealpost/sealpost/bridge/outbox"
+	"github.com/sealpost/sealpost/bridge/upstream"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// How an outgoing message travels:
+//
+//	receive   spool it (large ones encrypted on disk) and read its header
+//	check     the sender is this account
+//	decide    look for every envelope recipient's certificate, then ask the policy
+//	compose   one ciphertext for To and Cc, one for each Bcc, one clear copy if allowed
+//	hand over to the provider, all or nothing up to its 354
+//	record    what was decided, for whom, by which rule
+//
+// Only then does Submit return nil and the client see 250. Whatever goes wrong before
+// the provider has accepted anything is a *Refusal, and nothing has left the device.
+
+// Envelope of a submission (RFC 5321 §2.3.1): it decides who receives, not the header.
+type Envelope struct {
+	From string   // addr-spec, or "" for notifications
+	To   []string // addr-specs
+	UTF8 bool     // SMTPUTF8 (RFC 6531)
+}
+
+// Submit takes a message from the account's user and returns nil once the provider has
+// accepted it for every recipient (or it is safely queued after a part was accepted). The
+// error is a *Refusal: nothing left the device.
+func (a *Account) Submit(ctx context.Context, e Envelope, message io.Reader) error {
+	m, err := a.receive(e, message)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := a.checkSender(m); err != nil {
+		return err
+	}
+	facts, err := a.messageFacts(ctx, m)
+	if err != nil {
+		return err
+	}
+	recipients := a.decide(ctx, facts, m.to, m.visible)
+	if refusal := refusalOf(recipients); refusal != nil {
+		a.record(ctx, m, recipients)
+		return refusal
+	}
+	parcels, err := a.compose(ctx, m, recipients)
+	defer closeAll(parcels)
+	if err != nil {
+		return err
+	}
+	if err := a.handOver(ctx, m, parcels); err != nil {
+		return err
+	}
+	a.record(ctx, m, recipients)
+	return nil
+}
+
+// recipient is one envelope recipient on its way through decide, compose and record.
+type recipient struct {
+	Verdict
+	lookup  contacts.Lookup
+	visible bool // named in To or Cc; the others are Bcc
+}
+
+// decide finds every recipient's certificate, all at once, and asks the policy.
+func (a *Account) decide(ctx context.Context, message MessageFacts, to []string, visible map[string]bool) []recipient {
+	recipients := make([]recipient, len(to))
+	var wg sync.WaitGroup
+	for i, address := range to {
+		wg.Go(func() { recipients[i].lookup = a.bridge.certificateOf(ctx, address) })
+	}
+	wg.Wait()
+	facts := make([]RecipientFacts, len(to))
+	for i, address := range to {
+		facts[i] = factsOf(address, recipients[i].lookup)
+	}
+	for i, v := range a.bridge.Policy().Decide(message, facts) {
+		recipients[i].Verdict = v
+		recipients[i].visible = visible[normalized(v.Address)]
+	}
+	return recipients
+}
+
+// messageFacts are what the policy needs to know of the message itself.
+func (a *Account) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, error) {
+	replies, err := a.bridge.journal.arrivedEncrypted(ctx, a.Address(), m.references)
+	if err != nil {
+		return MessageFacts{}, localRefusal(err)
+	}
+	ciphertext, err := pgpmime.Ciphertext(m.message)
+	if err != nil {
+		return MessageFacts{}, localRefusal(err)
+	}
+	return MessageFacts{Force: m.force, RepliesToEncrypted: replies, Ciphertext: ciphertext}, nil
+}
+
+// factsOf turns what was found into what the policy needs to know.
+func factsOf(address string, l contacts.Lookup) RecipientFacts {
+	f := RecipientFacts{Address: address, Ever: l.Ever, Conclusive: l.Conclusive}
+	var changed *contacts.ChangedError
+	var unusable *keydisc.UnusableError
+	switch {
+	case l.Usable == nil && l.Certificate != nil:
+		f.Usable = true
+	case errors.As(l.Usable, &changed):
+		f.Problem = ReasonCertificate
+		f.ProblemTxt = "the certificate of this address has changed from " + string(changed.Pinned) + " to " + string(changed.Pending) +
+			". Ask the recipient over another channel whether that is right, then import the new one (sealpost contact import)"
+	case errors.As(l.Usable, &unusable):
+		f.Problem = ReasonCertificate
+		f.ProblemTxt = "the certificate of this address cannot be used (" + string(unusable.Reason) +
+			"). Ask the recipient for a current one and import it (sealpost contact import)"
+	}
+	return f
+}
+
+// refusalOf is nil if everybody may be sent to; otherwise it names whoever stands in the way.
+func refusalOf(recipients []recipient) *Refusal {
+	var refused []RecipientRefusal
+	for _, r := range recipients {
+		if r.Decision == Refuse {
+			refused = append(refused, RecipientRefusal{Address: r.Address, Reason: r.Reason, Text: r.Text})
+		}
+	}
+	if len(refused) == 0 && len(recipients) > 0 {
+		return nil
+	}
+	return &Refusal{Reason: gravest(refused), Text: "message not sent to anybody", Recipients: refused}
+}
+
+// gravest picks a permanent reason over a temporary one: trying again would not help.
+func gravest(refused []RecipientRefusal) Reason {
+	reason := ReasonLookup
+	for _, r := range refused {
+		if r.Reason != ReasonLookup {
+			reason = r.Reason
+		}
+	}
+	return reason
+}
+
+// parcel is one body and the recipients that get it.
+type parcel struct {
+	to   []string
+	body *spool.Spool
+}
+
+func closeAll(parcels []parcel) {
+	for _, p := range parcels {
+		_ = p.body.Close()
+	}
+}
+
+// compose makes the bodies: one ciphertext for the visible recipients and the sender, one
+// ciphertext for each hidden one (a shared one would name them by key ID), and one clear
+// copy for those the policy sends clear.
+func (a *Account) compose(ctx context.Context, m *outgoing, recipients []recipient) ([]parcel, error) {
+	var shared, clear []recipient
+	var groups [][]recipient
+	for _, r := range recipients {
+		switch {
+		case r.Decision == Encrypt && r.visible:
+			shared = append(shared, r)
+		case r.Decision == Encrypt:
+			groups = append(groups, []recipient{r})
+		case r.Decision == Cleartext:
+			clear = append(clear, r)
+		default:
+			return nil, localRefusal(errors.New("a refused recipient reached compose"))
+		}
+	}
+	if len(shared) > 0 {
+		groups = append([][]recipient{shared}, groups...)
+	}
+	var parcels []parcel
+	for _, group := range groups {
+		p, err := a.encryptFor(m, group)
+		if err != nil {
+			return parcels, err
+		}
+		parcels = append(parcels, p)
+	}
+	if len(clear) > 0 {
+		p, err := a.copyFor(m, clear)
+		if err != nil {
+			return parcels, err
+		}
+		parcels = append(parcels, p)
+	}
+	return parcels, ctx.Err()
+}
+
+// encryptFor signs and encrypts for one group. What the mail program has encrypted
+// itself passes unchanged but for the fields that are never sent.
+func (a *Account) encryptFor(m *outgoing, group []recipient) (parcel, error) {
+	if group[0].Rule == ruleCiphertext {
+		return a.copyFor(m, group)
+	}
+	options, err := a.encryptOptions(group)
+	if err != nil {
+		return parcel{}, localRefusal(err)
+	}
+	body := spool.New(a.bridge.spoolDir)
+	if err := pgpmime.Encrypt(body, m.message, options); err != nil {
+		_ = body.Close()
+		return parcel{}, localRefusal(err)
+	}
+	return parcel{to: addresses(group), body: body}, nil
+}
+
+func (a *Account) encryptOptions(group []recipient) (pgpmime.EncryptOptions, error) {
+	own, err := a.ring.Certificate()
+	if err != nil {
+		return pgpmime.EncryptOptions{}, err
+	}
+	signer, err := a.ring.Signer()
+	if err != nil {
+		return pgpmime.EncryptOptions{}, err
+	}
+	autocrypt, err := pgpmime.AutocryptValue(a.Address(), own)
+	if err != nil {
+		return pgpmime.EncryptOptions{}, err
+	}
+	o := pgpmime.EncryptOptions{Signer: signer, Headers: a.options.Headers, Autocrypt: autocrypt, Time: a.bridge.now()}
+	for _, r := range group {
+		o.Recipients = append(o.Recipients, r.lookup.Certificate)
+		if len(group) > 1 { // Autocrypt 1.1 §3.3: gossip is for replying to all
+			o.Gossip = append(o.Gossip, pgpmime.Gossip{Address: r.Address, Certificate: r.lookup.Certificate})
+		}
+	}
+	if group[0].visible {
+		o.Recipients = append(o.Recipients, own)
+	}
+	return o, nil
+}
+
+// copyFor is the message as it is, with our certificate in the Autocrypt field.
+func (a *Account) copyFor(m *outgoing, group []recipient) (parcel, error) {
+	own, err := a.ring.Certificate()
+	if err != nil {
+		return parcel{}, localRefusal(err)
+	}
+	autocrypt, err := pgpmime.AutocryptValue(a.Address(), own)
+	if err != nil {
+		return parcel{}, localRefusal(err)
+	}
+	body := spool.New(a.bridge.spoolDir)
+	err = pgpmime.Normalise(body, m.message.Reader(), nil, []pgpmime.Field{{Name: "Autocrypt", Value: autocrypt}})
+	if err != nil {
+		_ = body.Close()
+		return parcel{}, localRefusal(err)
+	}
+	return parcel{to: addresses(group), body: body}, nil
+}
+
+func addresses(group []recipient) []string {
+	to := make([]string, len(group))
+	for i, r := range group {
+		to[i] = r.Address
+	}
+	return to
+}
+
+// handOver gives all bodies to the provider. If it accepted none the client gets the
+// reason and still has the message; if it accepted some, the rest goes to the outbox, which
+// delivers it or tells the user.
+func (a *Account) handOver(ctx context.Context, m *outgoing, parcels []parcel) error {
+	transactions := make([]upstream.Transaction, len(parcels))
+	for i, p := range parcels {
+		transactions[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8}
+	}
+	results, err := a.provider.Submit(ctx, transactions)
+	if err != nil {
+		return providerRefusal(err)
+	}
+	if !slices.Contains(results, nil) {
+		return providerRefusal(errors.Join(results...))
+	}
+	// The client may hang up now; what was half sent must still be queued.
+	ctx = context.WithoutCancel(ctx)
+	for i, failure := range results {
+		if failure == nil {
+			continue
+		}
+		if err := a.queue(ctx, m, parcels[i], failure); err != nil {
+			return partlySent(parcels[i].to, err)
+		}
+	}
+	return nil
+}
+
+func (a *Account) queue(ctx context.Context, m *outgoing, p parcel, failure error) error {
+	a.log.Warn("part of a message goes to the outbox", "message_id", m.messageID, "recipients", len(p.to), "cause", failure)
+	return a.bridge.outbox.Add(ctx, outbox.Message{
+		Account: a.Address(), MessageID: m.messageID, From: m.from, To: p.to,
+		Queued: a.bridge.now(), LastError: failure.Error(),
+	}, p.body.Reader())
+}
+
+func partlySent(to []string, cause error) *Refusal {
+	return &Refusal{
+		Reason: ReasonLocal, Err: cause,
+		Text: "the message was delivered to the other recipients but not to " + strings.Join(to, ", ") + ", and could not be queued. Send it again to them alone",
+	}
+}
+
+// record writes the decision log and notes which certificates were used. The message is
+// with the provider by now (or refused), so a failure here is logged, not returned.
+func (a *Account) record(ctx context.Context, m *outgoing, recipients []recipient) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	verdicts := make([]Verdict, len(recipients))
+	for i, r := range recipients {
+		verdicts[i] = r.Verdict
+	}
+	detail := ""
+	if Mixed(verdicts) {
+		detail = "split"
+	}
+	entries := make([]audit.Entry, len(recipients))
+	for i, r := range recipients {
+		entries[i] = audit.Entry{
+			Time: a.bridge.now(), Account: a.Address(), Event: "submit", MessageID: m.messageID,
+			Recipient: r.Address, Decision: r.Decision.String(), Rule: r.Rule, Reason: string(r.Reason), Detail: detail,
+		}
+		if r.Decision == Encrypt && r.lookup.Certificate != nil {
+			entries[i].Fingerprint = string(r.lookup.Certificate.Fingerprint())
+		}
+	}
+	if err := a.bridge.audit.Append(ctx, entries...); err != nil {
+		a.log.Error("the decision log could not be written", "message_id", m.messageID, "cause", err)
+	}
+	a.noteUse(ctx, recipients)
+}
+
+func (a *Account) noteUse(ctx context.Context, recipients []recipient) {
+	for _, r := range recipients {
+		if r.Decision != Encrypt || r.lookup.Source == sourceOwn {
+			continue
+		}
+		if err := a.bridge.contacts.Used(ctx, r.Address, a.bridge.now()); err != nil {
+			a.log.Warn("use of a certificate could not be noted", "address", r.Address, "cause", err)
+		}
+	}
+}
