@@ -1,0 +1,137 @@
+package imapd
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// addresses reads an address list (RFC 5322 §3.4) for ENVELOPE. It makes the best of malformed
+// ones and keeps groups, as two addresses without host (RFC 9051 §7.5.2). net/mail fails
+// as a whole at the first unusual address.
+func addresses(s string) []imap.Address {
+	p := &addressReader{s: s}
+	var list []imap.Address
+	for p.s != "" {
+		switch text := p.until(",:;<"); {
+		case strings.HasPrefix(p.s, ":"):
+			p.skip()
+			p.inGroup = true
+			list = append(list, imap.Address{Mailbox: cmp.Or(text.plain(), "group")})
+		case strings.HasPrefix(p.s, "<"):
+			p.skip()
+			spec := p.until(">")
+			p.skip()
+			p.until(",;")
+			list = append(list, address(text.plain(), spec))
+		default:
+			if spec := text; spec.plain() != "" {
+				list = append(list, address(spec.comment, spec))
+			}
+		}
+		list = p.separator(list)
+	}
+	if p.inGroup {
+		list = append(list, imap.Address{})
+	}
+	return list
+}
+
+type addressReader struct {
+	s       string
+	inGroup bool
+}
+
+func (p *addressReader) skip() {
+	if p.s != "" {
+		p.s = p.s[1:]
+	}
+}
+
+// separator takes what is between two addresses; ";" ends a group.
+func (p *addressReader) separator(list []imap.Address) []imap.Address {
+	if strings.HasPrefix(p.s, ";") && p.inGroup {
+		p.inGroup = false
+		list = append(list, imap.Address{})
+	}
+	if strings.HasPrefix(p.s, ",") || strings.HasPrefix(p.s, ";") {
+		p.skip()
+	}
+	return list
+}
+
+// text is a piece of an address: with quotes taken off, and what was in comments.
+type text struct {
+	value   string
+	at      int // index in value of the "@" that is not quoted, -1 if there is none
+	comment string
+}
+
+func (t text) plain() string { return strings.TrimSpace(t.value) }
+
+// until takes text up to one of the bytes in stop, which is left.
+func (p *addressReader) until(stop string) text {
+	t := text{at: -1}
+	var value strings.Builder
+	for p.s != "" && strings.IndexByte(stop, p.s[0]) < 0 {
+		c := p.s[0]
+		switch c {
+		case '"':
+			value.WriteString(p.delimited('"', '"'))
+			continue
+		case '(':
+			t.comment = strings.TrimSpace(p.delimited('(', ')'))
+			continue
+		case '@':
+			t.at = value.Len()
+		}
+		value.WriteByte(c)
+		p.s = p.s[1:]
+	}
+	t.value = value.String()
+	return t
+}
+
+// delimited takes a quoted string or a comment, and its delimiters off.
+func (p *addressReader) delimited(open, end byte) string {
+	var out strings.Builder
+	depth := 0
+	for i := 0; i < len(p.s); i++ {
+		c := p.s[i]
+		switch {
+		case c == '\\' && i+1 < len(p.s):
+			i++
+			out.WriteByte(p.s[i])
+			continue
+		case c == end && depth > 0:
+			depth--
+		case c == open:
+			depth++
+			if depth == 1 {
+				continue
+			}
+		}
+		if depth == 0 {
+			p.s = p.s[i+1:]
+			return out.String()
+		}
+		out.WriteByte(c)
+	}
+	p.s = ""
+	return out.String()
+}
+
+// address splits an addr-spec; a route before it is obsolete (RFC 5322 §4.4) and dropped. What
+// is missing is named as Dovecot does: NIL would mean a group.
+func address(name string, spec text) imap.Address {
+	mailbox, host := spec.value, ""
+	if spec.at >= 0 {
+		mailbox, host = spec.value[:spec.at], spec.value[spec.at+1:]
+	}
+	if route := strings.LastIndexByte(mailbox, ':'); strings.HasPrefix(mailbox, "@") && route >= 0 {
+		mailbox = mailbox[route+1:]
+	}
+	mailbox, host = strings.TrimSpace(mailbox), strings.TrimSpace(host)
+	return imap.Address{Name: name, Mailbox: cmp.Or(mailbox, "MISSING_MAILBOX"), Host: cmp.Or(host, "MISSING_DOMAIN")}
+}
