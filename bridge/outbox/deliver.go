@@ -34,6 +34,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[delivery]) error {
 	if err == nil {
 		return nil
 	}
+	if errors.Is(err, errBusy) {
+		return river.JobSnooze(pollInterval)
+	}
 	if ctx.Err() == nil {
 		w.outbox.options.Log.Error("the outbox cannot use its database; trying again in a minute", "cause", err)
 	}
@@ -43,16 +46,17 @@ func (w *worker) Work(ctx context.Context, job *river.Job[delivery]) error {
 // work takes one message as far as it gets: to its recipients, to its sender, or to the
 // next try.
 func (b *Outbox) work(ctx context.Context, id, job int64) error {
+	// A stale job must not be in the way of the one that replaced it.
+	if _, err := b.load(ctx, id, job); err != nil {
+		return ignoreStale(err)
+	}
 	if !b.begin(id) {
-		return nil
+		return errBusy
 	}
 	defer b.end(id)
-	r, err := b.load(ctx, id)
-	if errors.Is(err, sql.ErrNoRows) || (err == nil && r.job != job) {
-		return nil // gone, or the job is stale
-	}
+	r, err := b.load(ctx, id, job)
 	if err != nil {
-		return err
+		return ignoreStale(err)
 	}
 	switch {
 	case r.delivered || b.isDelivered(id):
@@ -61,6 +65,18 @@ func (b *Outbox) work(ctx context.Context, id, job int64) error {
 		return b.bounce(ctx, r)
 	}
 	return b.deliver(ctx, r)
+}
+
+var (
+	errBusy  = errors.New("another job is at work on the message")
+	errStale = errors.New("the message is gone, or has another job")
+)
+
+func ignoreStale(err error) error {
+	if errors.Is(err, errStale) {
+		return nil
+	}
+	return err
 }
 
 // begin keeps two jobs from working on one message at once.
@@ -86,8 +102,13 @@ func (b *Outbox) isDelivered(id int64) bool {
 	return b.delivered[id]
 }
 
-func (b *Outbox) load(ctx context.Context, id int64) (row, error) {
-	return scan(b.options.DB.Read().QueryRowContext(ctx, selectMessage+` WHERE id = ?`, id))
+// load reads a message; errStale if the job is not the one that may work on it.
+func (b *Outbox) load(ctx context.Context, id, job int64) (row, error) {
+	r, err := scan(b.options.DB.Read().QueryRowContext(ctx, selectMessage+` WHERE id = ? AND job = ?`, id, job))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errStale
+	}
+	return r, err
 }
 
 // deliver tries once.

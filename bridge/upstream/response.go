@@ -232,9 +232,9 @@ func (p *parser) search() bool {
 	return true
 }
 
-// esearch checks an ESEARCH response (RFC 4731 §3.1).
+// esearch checks an ESEARCH response (RFC 4731 §3.1). The library reads none without a tag.
 func (p *parser) esearch() bool {
-	if p.word(" (TAG ") && (!p.astring() || !p.take(')')) {
+	if !p.word(" (TAG ") || !p.astring() || !p.take(')') {
 		return false
 	}
 	if p.word(" UID") && p.end() {
