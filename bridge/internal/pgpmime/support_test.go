@@ -101,7 +101,7 @@ func opened(t testing.TB, message string, decrypters ...string) (*Result, string
 	for _, name := range decrypters {
 		k.Decrypters = append(k.Decrypters, key(t, name))
 	}
-	dir := directory(t, "alice", "bob", "two", "aead", "v6", "rsa", "pq")
+	dir := directory(t, "alice", "bob", "two", "aead", "v6", "rsa", "pq", "expired", "revoked")
 	r, err := Open(source(message), k, dir, testNow, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
