@@ -1,217 +1,202 @@
 package contacts
 
 import (
+	"context"
+	"database/sql"
 	"errors"
-	"log/slog"
-	"os"
-	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
-var now = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+const bob = "bob@bravo.test"
 
-func certificate(t *testing.T, name string) *keydisc.Certificate {
-	t.Helper()
-	data, err := os.ReadFile("../../keydisc/testdata/" + name + ".asc")
+func (w *world) must(err error) {
+	w.t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	list, err := keydisc.ParseCertificates(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list[0]
 }
 
-func book(t *testing.T, o Options) *Book {
-	t.Helper()
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "c.db"), make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
+func TestListGetUsed(t *testing.T) {
+	w := newWorld(t)
+	w.imports("bob,alice")
+	later := start.Add(time.Minute)
+	w.must(w.book.Used(t.Context(), "Bob@Bravo.test", later))
+	w.must(w.book.Used(t.Context(), bob, start)) // an older use does not turn the clock back
+	w.must(w.book.Used(t.Context(), "stranger@alpha.test", later))
+	w.lookup("nobody@alpha.test")
+	list, err := w.book.List(t.Context())
+	if err != nil || len(list) != 3 || list[0].Address != "alice@alpha.test" || list[1].Address != bob || list[2].Address != "robert@other.test" {
+		t.Fatalf("%v %+v", err, list)
 	}
-	o.DB, o.Log = db, slog.New(slog.DiscardHandler)
-	if o.Now == nil {
-		o.Now = func() time.Time { return now }
+	if !list[0].LastUsed.IsZero() || !list[1].LastUsed.Equal(later) || !list[1].FirstSeen.Equal(start) || !list[1].Ever {
+		t.Errorf("%+v", list)
 	}
-	b := New(o)
-	t.Cleanup(func() {
-		_ = b.Close()
-		_ = db.Close()
-	})
-	return b
+	w.imports("bob2")
+	c, ok, err := w.book.Get(t.Context(), "BOB@bravo.test")
+	if err != nil || !ok || !c.LastUsed.Equal(later) || c.Certificate.Fingerprint() != certificate(t, "bob2").Fingerprint() {
+		t.Errorf("%v %v %+v", err, ok, c)
+	}
+	if _, ok, err := w.book.Get(t.Context(), "nobody@alpha.test"); ok || err != nil {
+		t.Error("a contact without certificate", err)
+	}
+	if _, _, err := w.book.Get(t.Context(), "nobody"); err == nil {
+		t.Error("not an address")
+	}
 }
 
-func answer(conclusive bool, certs ...*keydisc.Certificate) keydisc.Answer {
-	a := keydisc.Answer{Conclusive: conclusive}
-	for _, c := range certs {
-		a.Found = append(a.Found, keydisc.Found{Certificate: c, Source: keydisc.WKD})
+func TestForVerification(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.answers(keydisc.WKD, bob, "500"))
+	for range 3 { // a mailbox full of mail by one sender asks once
+		if got := w.book.ForVerification(t.Context(), bob); len(got) != 0 {
+			t.Fatalf("%+v", got)
+		}
 	}
-	return a
-}
-
-const address = "bob@bravo.test"
-
-// other is a usable certificate for bob's address that is not his.
-func other(t *testing.T) *keydisc.Certificate {
-	t.Helper()
-	return certificate(t, "bob2")
-}
-
-func TestFirstUseIsPinnedAndChangeWaits(t *testing.T) {
-	b, bob := book(t, Options{}), certificate(t, "bob")
-	if l := b.Lookup(t.Context(), address); !errors.Is(l.Usable, ErrNone) || l.Ever || !l.Conclusive {
-		t.Fatalf("%+v", l)
+	if n := w.requests.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
 	}
-	if _, err := b.take(t.Context(), address, answer(true, bob)); err != nil {
-		t.Fatal(err)
+	w.must(w.answers(keydisc.WKD, bob, "bob"))
+	w.must(w.clock("61m"))
+	got := w.book.ForVerification(t.Context(), "Bob@bravo.test")
+	if len(got) != 1 || got[0].Trust != Pinned || got[0].Source != "wkd" {
+		t.Fatalf("%+v", got)
 	}
-	l := b.Lookup(t.Context(), "Bob@Bravo.test")
-	if l.Usable != nil || l.Trust != Pinned || l.Source != "wkd" || !l.Ever || l.FirstSeen != now {
-		t.Fatalf("%+v", l)
-	}
-	if _, err := b.take(t.Context(), address, answer(true, other(t))); err != nil {
-		t.Fatal(err)
-	}
-	l = b.Lookup(t.Context(), address)
-	var changed *ChangedError
-	if !errors.As(l.Usable, &changed) || l.Certificate.Fingerprint() != bob.Fingerprint() || changed.Pending != other(t).Fingerprint() || l.Trust != Changed {
-		t.Fatalf("%+v", l)
-	}
-	if got := b.ForVerification(t.Context(), address); len(got) != 2 || got[0].Trust != Pinned || got[1].Trust != Changed {
+	w.must(w.step("learn bob@bravo.test bob2"))
+	got = w.book.ForVerification(t.Context(), bob)
+	if len(got) != 2 || got[0].Trust != Pinned || got[1].Trust != Changed || got[1].Source != SourceAutocrypt ||
+		got[0].Certificate.Fingerprint() != certificate(t, "bob").Fingerprint() || got[1].Certificate.Fingerprint() != got[1].Pending {
 		t.Errorf("%+v", got)
 	}
-	if _, err := b.Import(t.Context(), []*keydisc.Certificate{other(t)}); err != nil {
-		t.Fatal(err)
-	}
-	if l = b.Lookup(t.Context(), address); l.Usable != nil || l.Certificate.Fingerprint() != other(t).Fingerprint() || l.Pending != "" || l.Source != SourceImport {
-		t.Errorf("%+v", l)
+	if got := w.book.ForVerification(t.Context(), "nobody"); got != nil {
+		t.Errorf("%+v", got)
 	}
 }
 
-func TestPinThatIsStillAnnouncedStays(t *testing.T) {
-	b, bob := book(t, Options{}), certificate(t, "bob")
-	for range 2 {
-		if _, err := b.take(t.Context(), address, answer(true, bob, other(t))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := b.take(t.Context(), address, answer(true, other(t), bob)); err != nil {
-		t.Fatal(err)
-	}
-	c, _, err := b.Get(t.Context(), address)
-	if err != nil || c.Certificate.Fingerprint() != bob.Fingerprint() || c.Trust == Unknown {
-		t.Errorf("%v %+v", err, c)
+func TestLearnSwitchedOff(t *testing.T) {
+	w := newWorld(t)
+	w.book.options.UseAutocrypt = false
+	w.must(w.step("learn bob@bravo.test bob"))
+	if _, ok, _ := w.book.Get(t.Context(), bob); ok {
+		t.Error("learned although Autocrypt is off")
 	}
 }
 
-func TestUnusableNeverPinnedAndNeverInTheWay(t *testing.T) {
-	for _, name := range []string{"expired", "revoked", "weak", "signonly", "sha1"} {
-		b, a := book(t, Options{}), name+"@alpha.test"
-		if _, err := b.take(t.Context(), a, answer(true, certificate(t, name))); err != nil {
-			t.Fatal(err)
-		}
-		if l := b.Lookup(t.Context(), a); !errors.Is(l.Usable, ErrNone) || l.Certificate != nil {
+// A field from the future must not shut out all that come until then.
+func TestLearnFromTheFuture(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.step("learn bob@bravo.test bob 1000h"))
+	w.must(w.step("clock +1h"))
+	w.must(w.step("learn bob@bravo.test bob2"))
+	w.must(w.step("lookup bob@bravo.test = bob autocrypt changed changed-bob2"))
+}
+
+func TestWithoutNetwork(t *testing.T) {
+	w := newWorld(t)
+	w.book.options.Finder = nil
+	w.must(w.step("lookup bob@bravo.test = none unknown none-never"))
+	w.imports("bob")
+	w.must(w.step("lookup bob@bravo.test = bob import pinned usable"))
+	if got := w.book.ForVerification(t.Context(), "alice@alpha.test"); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// No failure may look like "there is none".
+func TestFailuresAreInconclusive(t *testing.T) {
+	failed := func(name string, l Lookup) {
+		t.Helper()
+		if l.Conclusive || l.Usable == nil || l.Cause == nil {
 			t.Errorf("%s: %+v", name, l)
 		}
 	}
+	w := newWorld(t)
+	failed("no address", w.book.Lookup(t.Context(), "nobody"))
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	failed("cancelled", w.book.Lookup(cancelled, bob))
+	w.book.running.Wait()
+
+	w = newWorld(t)
+	w.must(w.answers(keydisc.WKD, bob, "bob"))
+	w.must(w.book.options.DB.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`CREATE TRIGGER full BEFORE INSERT ON contact BEGIN SELECT raise(ABORT, 'full'); END`)
+		return err
+	}))
+	failed("not stored", w.book.Lookup(t.Context(), bob))
+
+	w.must(w.book.options.DB.Close())
+	failed("no database", w.book.Lookup(t.Context(), bob))
+	if l := w.book.Lookup(t.Context(), bob); !l.Ever {
+		t.Error("without database it is not known that there was none")
+	}
+	_ = w.book.Close()
+	w = newWorld(t)
+	_ = w.book.Close()
+	failed("closed", w.book.Lookup(t.Context(), bob))
 }
 
-func TestRevocationReachesThePin(t *testing.T) {
-	b := book(t, Options{})
-	const a = "revoked@alpha.test"
-	for _, name := range []string{"unrevoked", "revoked"} {
-		if _, err := b.take(t.Context(), a, answer(true, certificate(t, name))); err != nil {
-			t.Fatal(err)
-		}
+// A damaged row is an error for its address, not a missing certificate.
+func TestDamagedRow(t *testing.T) {
+	w := newWorld(t)
+	w.imports("bob")
+	w.must(w.book.options.DB.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`UPDATE contact SET certificate = x'00'`)
+		return err
+	}))
+	if l := w.book.Lookup(t.Context(), bob); l.Usable == nil || l.Conclusive || !l.Ever {
+		t.Errorf("%+v", l)
 	}
-	l := b.Lookup(t.Context(), a)
-	var unusable *keydisc.UnusableError
-	if !errors.As(l.Usable, &unusable) || unusable.Reason != keydisc.ReasonRevoked || !l.Ever {
+	if _, err := w.book.List(t.Context()); err == nil {
+		t.Error("listed")
+	}
+}
+
+// Recipients of many messages at once share one search, and agree on the pin.
+func TestConcurrentUse(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.answers(keydisc.WKD, bob, "bob"))
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			if l := w.book.Lookup(t.Context(), bob); l.Usable != nil {
+				t.Error(l.Usable, l.Cause)
+			}
+			_ = w.book.ForVerification(t.Context(), bob)
+			if err := w.book.Used(t.Context(), bob, start); err != nil {
+				t.Error(err)
+			}
+			if err := w.book.Learn(t.Context(), "alice@alpha.test", certificate(t, "alice"), SourceAutocrypt, start.Add(time.Duration(i))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if l := w.book.Lookup(t.Context(), bob); l.Usable != nil || l.Source != "wkd" {
 		t.Errorf("%+v", l)
 	}
 }
 
-func TestInconclusiveIsNeverKept(t *testing.T) {
-	finder, err := keydisc.New(keydisc.Options{
-		Methods: []keydisc.Method{keydisc.WKD}, Resolve: map[string]string{"openpgpkey.bravo.test:443": "127.0.0.1:1"},
-		Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := book(t, Options{Finder: finder})
-	for range 2 {
-		if l := b.Lookup(t.Context(), address); l.Conclusive || l.Cause == nil || !errors.Is(l.Usable, ErrNone) {
-			t.Fatalf("%+v", l)
+func TestSearchIsShared(t *testing.T) {
+	w := newWorld(t)
+	first := w.book.search(bob)
+	if second := w.book.search("Bob@bravo.test"); second != first {
+		select {
+		case <-first.done: // it was over before the second began
+		default:
+			t.Error("two searches for one address at once")
 		}
 	}
-	if got := b.ForVerification(t.Context(), address); len(got) != 0 {
-		t.Errorf("%+v", got)
-	}
+	<-first.done
 }
 
-func TestDefiniteNoneIsKeptForAnHour(t *testing.T) {
-	clock := now
-	b := book(t, Options{Now: func() time.Time { return clock }})
-	if _, err := b.take(t.Context(), address, answer(true)); err != nil {
-		t.Fatal(err)
-	}
-	r, err := b.get(t.Context(), address)
-	if err != nil || r.asked != now {
-		t.Fatal(err, r.asked)
-	}
-	if l := b.Lookup(t.Context(), address); !l.Conclusive || l.Ever {
-		t.Errorf("%+v", l)
-	}
-}
-
-func TestLearn(t *testing.T) {
-	off := book(t, Options{})
-	if err := off.Learn(t.Context(), address, certificate(t, "bob"), SourceAutocrypt, now); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, _ := off.Get(t.Context(), address); ok {
-		t.Error("learned although Autocrypt is off")
-	}
-	b := book(t, Options{UseAutocrypt: true})
-	if err := b.Learn(t.Context(), address, certificate(t, "alice"), SourceAutocrypt, now); err == nil {
-		t.Error("a certificate for another address was taken")
-	}
-	if err := b.Learn(t.Context(), address, certificate(t, "bob"), SourceAutocrypt, now); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Learn(t.Context(), address, other(t), SourceAutocrypt, now.Add(-time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if l := b.Lookup(t.Context(), address); l.Usable != nil || l.Source != SourceAutocrypt {
-		t.Errorf("an old field changed something: %+v", l)
-	}
-	if err := b.Learn(t.Context(), address, other(t), SourceAutocrypt, now.Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if l := b.Lookup(t.Context(), address); l.Trust != Changed || l.Usable == nil {
-		t.Errorf("a change passed silently: %+v", l)
-	}
-}
-
-func TestListAndUsed(t *testing.T) {
-	b := book(t, Options{})
-	imported, err := b.Import(t.Context(), []*keydisc.Certificate{certificate(t, "bob"), certificate(t, "alice")})
-	if err != nil || len(imported) != 3 {
-		t.Fatal(err, imported)
-	}
-	if err := b.Used(t.Context(), address, now.Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.take(t.Context(), "nobody@alpha.test", answer(true)); err != nil {
-		t.Fatal(err)
-	}
-	list, err := b.List(t.Context())
-	if err != nil || len(list) != 3 || list[0].Address != "alice@alpha.test" || list[1].LastUsed != now.Add(time.Minute) || !list[0].LastUsed.IsZero() {
-		t.Errorf("%v %+v", err, list)
+func TestChangedErrorNamesBoth(t *testing.T) {
+	err := error(&ChangedError{bob, "AA", "BB"})
+	var changed *ChangedError
+	if !errors.As(err, &changed) || err.Error() != "bob@bravo.test now shows the certificate BB instead of AA" {
+		t.Error(err)
 	}
 }

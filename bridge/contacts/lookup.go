@@ -1,0 +1,197 @@
+package contacts
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge/store"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// How long the network's answers are good for.
+const (
+	refreshAfter = 24 * time.Hour // a pinned certificate is then looked for again
+	noneLasts    = time.Hour      // a definite "there is none"
+	retryAfter   = time.Hour      // between two attempts that nobody waits for
+)
+
+// Lookup is the answer for one recipient of an outgoing message.
+type Lookup struct {
+	Contact
+	// Usable is nil if Certificate may be encrypted to now; else the reason: an
+	// *keydisc.UnusableError, *ChangedError, or ErrNone.
+	Usable error
+	// Conclusive is false if no usable certificate was found and some method could
+	// not give a definite answer; Cause then says why (for the log).
+	Conclusive bool
+	Cause      error
+}
+
+// Lookup finds the certificate for a recipient: the pinned one if usable, else by
+// the Finder; a first find is pinned. Fresh positive and negative answers are served
+// from the database (positive: refreshed daily in the background; negative: 1 h;
+// inconclusive: never cached). It never blocks longer than the Finder's deadline.
+func (b *Book) Lookup(ctx context.Context, address string) Lookup {
+	normal, err := keydisc.NormalizeAddress(address)
+	if err != nil {
+		return unknown(address, err)
+	}
+	r, last, err := b.recall(ctx, normal)
+	if err != nil {
+		return unknown(normal, err)
+	}
+	now := b.options.Now()
+	usable := r.usable(now)
+	var changed *ChangedError
+	switch {
+	case usable == nil || errors.As(usable, &changed):
+		b.refresh(address, usable == nil, last)
+		return Lookup{Contact: r.contact(), Usable: usable, Conclusive: true}
+	case b.options.Finder == nil || isFresh(last.concluded, now, noneLasts):
+		return Lookup{Contact: r.contact(), Usable: usable, Conclusive: true}
+	}
+	return b.await(ctx, address, r)
+}
+
+// await asks the network. r is what was known before.
+func (b *Book) await(ctx context.Context, address string, r record) Lookup {
+	s := b.search(address)
+	if s == nil {
+		return inconclusive(r, errors.New("the contacts are closed"))
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return inconclusive(r, ctx.Err())
+	}
+	if s.err != nil {
+		return unknown(r.address, s.err)
+	}
+	l := Lookup{Contact: s.record.contact(), Usable: s.usable, Conclusive: s.answer.Conclusive, Cause: s.answer.Err}
+	var changed *ChangedError
+	if l.Usable == nil || errors.As(l.Usable, &changed) {
+		l.Conclusive, l.Cause = true, nil
+	}
+	return l
+}
+
+// inconclusive is the answer where none could be had: nothing follows from it.
+func inconclusive(r record, cause error) Lookup {
+	return Lookup{Contact: r.contact(), Usable: ErrNone, Cause: cause}
+}
+
+// unknown is the answer where not even the database could be asked: there may have been a certificate.
+func unknown(address string, cause error) Lookup {
+	l := inconclusive(record{address: address}, cause)
+	l.Ever = true
+	return l
+}
+
+func (b *Book) recall(ctx context.Context, address string) (record, asked, error) {
+	r, err := load(ctx, b.options.DB.Read(), address)
+	if err != nil {
+		return r, asked{}, store.Explain(err)
+	}
+	last, err := loadAsked(ctx, b.options.DB.Read(), address)
+	return r, last, store.Explain(err)
+}
+
+func isFresh(then, now time.Time, lasts time.Duration) bool {
+	return !then.After(now) && now.Sub(then) < lasts // a clock that was set back makes nothing last
+}
+
+// refresh begins a search that nobody waits for, if one is due: for a pin daily, for a contested one
+// as often as attempts are allowed at all.
+func (b *Book) refresh(address string, settled bool, last asked) {
+	now := b.options.Now()
+	if b.options.Finder == nil || isFresh(last.attempted, now, retryAfter) || settled && isFresh(last.concluded, now, refreshAfter) {
+		return
+	}
+	b.search(address)
+}
+
+// search is one question to the network, shared by all who wait for its answer. The fields may be
+// read once done is closed.
+type search struct {
+	done   chan struct{}
+	answer keydisc.Answer
+	record record // what is known afterwards
+	usable error  // of the record; the reason against the best found certificate if none is pinned
+	err    error  // the answer could not be stored
+}
+
+// search begins one for the address as it was written, or joins the one under way; nil after Close.
+func (b *Book) search(address string) *search {
+	normal, err := keydisc.NormalizeAddress(address)
+	if err != nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s, ok := b.searches[normal]; ok || b.closed {
+		return s
+	}
+	s := &search{done: make(chan struct{})}
+	b.searches[normal] = s
+	b.running.Go(func() {
+		b.run(s, address, normal)
+		b.mu.Lock()
+		delete(b.searches, normal)
+		b.mu.Unlock()
+		close(s.done)
+	})
+	return s
+}
+
+func (b *Book) run(s *search, address, normal string) {
+	s.answer = b.options.Finder.Find(b.ctx, address)
+	now := b.options.Now()
+	s.err = b.options.DB.Write(b.ctx, func(tx *sql.Tx) (err error) {
+		if s.record, err = load(b.ctx, tx, normal); err != nil {
+			return err
+		}
+		if err := s.record.answered(s.answer, now); err != nil {
+			return err
+		}
+		if s.record.ever() {
+			if err := s.record.save(b.ctx, tx); err != nil {
+				return err
+			}
+		}
+		// What was found but cannot be used may be renewed any minute.
+		concluded := s.answer.Conclusive && (len(s.answer.Found) == 0 || s.record.usable(now) == nil)
+		return saveAsked(b.ctx, tx, normal, concluded, now)
+	})
+	s.usable = s.record.usable(now)
+	if s.record.pinned == nil && len(s.answer.Found) > 0 {
+		s.usable = s.answer.Found[0].Certificate.Check(normal, now)
+	}
+	if s.err != nil {
+		s.err = fmt.Errorf("what was found for %s could not be stored: %w", normal, s.err)
+	}
+	b.options.Log.Debug("looked for certificates", "address", normal, "found", len(s.answer.Found), "conclusive", s.answer.Conclusive, "cause", errors.Join(s.answer.Err, s.err))
+}
+
+// ForVerification returns the certificates with which a signature by address may be
+// checked (pinned first, then pending). It asks the network only if none is known,
+// and at most once an hour for an address.
+func (b *Book) ForVerification(ctx context.Context, address string) []Contact {
+	normal, err := keydisc.NormalizeAddress(address)
+	if err != nil {
+		return nil
+	}
+	r, last, err := b.recall(ctx, normal)
+	if err != nil {
+		b.options.Log.Warn("certificates for verification", "error", err)
+		return nil
+	}
+	if r.pinned == nil && b.options.Finder != nil && !isFresh(last.attempted, b.options.Now(), retryAfter) {
+		if found := b.await(ctx, address, r); found.Certificate != nil {
+			return []Contact{found.Contact}
+		}
+	}
+	return r.signers()
+}

@@ -1,0 +1,183 @@
+package contacts
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// record is what is kept of an address. Its methods are the rules by which a pin comes about and is
+// contested; they neither store nor ask anything.
+type record struct {
+	address       string
+	pinned        *keydisc.Certificate // nil: none
+	source        Source
+	pending       *keydisc.Certificate // nil: none
+	pendingSource Source
+	dismissed     []keydisc.Fingerprint // the user decided against these
+	firstSeen     time.Time             // zero: the address never had a certificate
+	lastUsed      time.Time
+	heard         time.Time // effective date of the newest Autocrypt field
+}
+
+func (r *record) ever() bool { return !r.firstSeen.IsZero() }
+
+func (r *record) contact() Contact {
+	c := Contact{
+		Address: r.address, Certificate: r.pinned, Source: r.source, Trust: Unknown,
+		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever(),
+	}
+	switch {
+	case r.pending != nil:
+		c.Trust, c.Pending = Changed, r.pending.Fingerprint()
+	case r.pinned != nil:
+		c.Trust = Pinned
+	}
+	return c
+}
+
+// signers are the contacts by whom a signature may be: the one with the pinned certificate, and the one
+// with the pending one, whose the change is.
+func (r *record) signers() []Contact {
+	if r.pinned == nil {
+		return nil
+	}
+	pinned := r.contact()
+	if r.pending == nil {
+		return []Contact{pinned}
+	}
+	pending := pinned
+	pinned.Trust = Pinned
+	pending.Certificate, pending.Source = r.pending, r.pendingSource
+	return []Contact{pinned, pending}
+}
+
+// usable is nil if mail may be encrypted to the pin.
+func (r *record) usable(at time.Time) error {
+	switch {
+	case r.pinned == nil:
+		return ErrNone
+	case r.pending != nil:
+		return &ChangedError{r.address, r.pinned.Fingerprint(), r.pending.Fingerprint()}
+	}
+	return r.pinned.Check(r.address, at)
+}
+
+func (r *record) seen(at time.Time) {
+	if r.firstSeen.IsZero() {
+		r.firstSeen = at
+	}
+}
+
+func (r *record) pin(c *keydisc.Certificate, s Source, at time.Time) {
+	r.pinned, r.source = c, s
+	r.seen(at)
+}
+
+// merge adds news of the pinned and of the pending certificate to them. It says whether c is the pinned one.
+func (r *record) merge(c *keydisc.Certificate) (same bool, err error) {
+	for _, mine := range []**keydisc.Certificate{&r.pinned, &r.pending} {
+		if *mine == nil || (*mine).Fingerprint() != c.Fingerprint() {
+			continue
+		}
+		merged, err := (*mine).Merge(c)
+		if err != nil {
+			return false, err
+		}
+		*mine = merged
+	}
+	return r.pinned != nil && r.pinned.Fingerprint() == c.Fingerprint(), nil
+}
+
+// answered takes in what the network said. An address of which only unusable certificates are found is
+// remembered, too: it has had one.
+func (r *record) answered(a keydisc.Answer, at time.Time) error {
+	same := false
+	for _, f := range a.Found {
+		r.seen(at)
+		isPin, err := r.merge(f.Certificate)
+		if err != nil {
+			return err
+		}
+		same = same || isPin
+	}
+	other := r.firstOther(a, at)
+	usable := r.pinned != nil && r.pinned.Check(r.address, at) == nil
+	switch {
+	case r.pinned == nil && other.Certificate != nil:
+		r.pin(other.Certificate, Source(other.Source), at)
+	case same && usable:
+		// The pin is still published: whatever else is published beside it is no change.
+		if r.pendingSource != SourceAutocrypt {
+			r.pending, r.pendingSource = nil, ""
+		}
+	case other.Certificate == nil:
+	case a.Conclusive || !usable || Source(other.Source) == r.source:
+		// Else the place that would still show the pin may be the one that did not answer.
+		r.pending, r.pendingSource = other.Certificate, Source(other.Source)
+	}
+	return nil
+}
+
+// firstOther is the first usable certificate found that is neither the pinned one nor dismissed.
+func (r *record) firstOther(a keydisc.Answer, at time.Time) keydisc.Found {
+	for _, f := range a.Found {
+		if !r.isPinned(f.Certificate) && !slices.Contains(r.dismissed, f.Certificate.Fingerprint()) && f.Certificate.Check(r.address, at) == nil {
+			return f
+		}
+	}
+	return keydisc.Found{}
+}
+
+func (r *record) isPinned(c *keydisc.Certificate) bool {
+	return r.pinned != nil && r.pinned.Fingerprint() == c.Fingerprint()
+}
+
+// learn takes in a usable certificate that came with mail.
+func (r *record) learn(c *keydisc.Certificate, s Source, effective, at time.Time) error {
+	same, err := r.merge(c)
+	if err != nil || effective.Before(r.heard) {
+		return err
+	}
+	if s != SourceGossip {
+		r.heard = effective
+	}
+	switch {
+	case r.pinned == nil:
+		r.pin(c, s, at)
+	case same && s == SourceAutocrypt && r.pendingSource == SourceAutocrypt:
+		r.pending, r.pendingSource = nil, ""
+	case same, s == SourceGossip, slices.Contains(r.dismissed, c.Fingerprint()):
+	default:
+		r.pending, r.pendingSource = c, s
+	}
+	return nil
+}
+
+// replace pins by the user's own act. What was pinned or pending before is dismissed: finding it
+// again is no change, or the user's decision would last only until the next lookup.
+func (r *record) replace(c *keydisc.Certificate, at time.Time) error {
+	c, err := c.ForAddress(r.address)
+	if err != nil {
+		return err
+	}
+	same, err := r.merge(c)
+	if err != nil {
+		return err
+	}
+	if same {
+		c = r.pinned
+	} else if err := c.Check(r.address, at); err != nil {
+		return err
+	}
+	for _, old := range []*keydisc.Certificate{r.pinned, r.pending} {
+		if old != nil && !slices.Contains(r.dismissed, old.Fingerprint()) {
+			r.dismissed = append(r.dismissed, old.Fingerprint())
+		}
+	}
+	r.dismissed = slices.DeleteFunc(r.dismissed, func(f keydisc.Fingerprint) bool { return f == c.Fingerprint() })
+	r.pending, r.pendingSource = nil, ""
+	r.pin(c, SourceImport, at)
+	return nil
+}

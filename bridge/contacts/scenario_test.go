@@ -1,0 +1,164 @@
+package contacts
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// Every file in testdata is a case; README.md there explains the steps.
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			f, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			w := newWorld(t)
+			lines := bufio.NewScanner(f)
+			for n := 1; lines.Scan(); n++ {
+				if line := strings.TrimSpace(lines.Text()); line != "" && line[0] != '#' {
+					if err := w.step(line); err != nil {
+						t.Fatalf("%s:%d: %s: %v", file, n, line, err)
+					}
+				}
+			}
+			if err := lines.Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// step does one line.
+func (w *world) step(line string) error {
+	line, want, _ := strings.Cut(line, " = ")
+	words := strings.Fields(line)
+	switch words[0] {
+	case "clock":
+		return w.clock(words[1])
+	case "wkd", "vks":
+		return w.answers(keydisc.Method(words[0]), words[1], words[2])
+	case "lookup":
+		return expect(w.lookup(words[1]), want)
+	case "learn", "gossip":
+		return w.learn(words, want)
+	case "import":
+		return expect(w.imports(words[1]), want)
+	case "asked":
+		return expect(strconv.Itoa(int(w.requests.Swap(0))), words[1])
+	}
+	return errors.New("unknown step")
+}
+
+func expect(got, want string) error {
+	if got != want {
+		return fmt.Errorf("got %s", got)
+	}
+	return nil
+}
+
+func (w *world) clock(by string) error {
+	d, err := time.ParseDuration(by)
+	w.now.Add(int64(d))
+	return err
+}
+
+func (w *world) lookup(address string) string {
+	l := w.book.Lookup(w.t.Context(), address)
+	w.book.running.Wait()
+	words := []string{"none"}
+	if l.Certificate != nil {
+		words = []string{w.nameOf(l.Certificate.Fingerprint()), string(l.Source)}
+	}
+	words = append(words, string(l.Trust), w.verdict(l))
+	return strings.Join(words, " ")
+}
+
+func (w *world) verdict(l Lookup) string {
+	var changed *ChangedError
+	var unusable *keydisc.UnusableError
+	switch {
+	case l.Usable == nil:
+		return "usable"
+	case errors.As(l.Usable, &changed) && l.Pending == changed.Pending:
+		return "changed-" + w.nameOf(changed.Pending)
+	case errors.As(l.Usable, &unusable) && l.Ever:
+		return string(unusable.Reason)
+	case !errors.Is(l.Usable, ErrNone):
+		return "unexpected " + l.Usable.Error()
+	}
+	words := []string{"none", "never"}
+	if !l.Conclusive && l.Cause != nil {
+		words[0] = "inconclusive"
+	}
+	if l.Ever {
+		words[1] = "once"
+	}
+	return strings.Join(words, "-")
+}
+
+func (w *world) learn(words []string, want string) error {
+	source, effective := SourceAutocrypt, w.book.options.Now()
+	if words[0] == "gossip" {
+		source = SourceGossip
+	}
+	if len(words) > 3 {
+		d, err := time.ParseDuration(words[3])
+		if err != nil {
+			return err
+		}
+		effective = effective.Add(d)
+	}
+	err := w.book.Learn(w.t.Context(), words[1], certificate(w.t, words[2]), source, effective)
+	if want == "refused" && err != nil {
+		return nil
+	}
+	if want != "" {
+		return fmt.Errorf("not %s: %w", want, err)
+	}
+	return err
+}
+
+func (w *world) imports(names string) string {
+	var certificates []*keydisc.Certificate
+	for name := range strings.SplitSeq(names, ",") {
+		certificates = append(certificates, certificate(w.t, name))
+	}
+	contacts, err := w.book.Import(w.t.Context(), certificates)
+	if err != nil {
+		return "refused"
+	}
+	var addresses []string
+	for _, c := range contacts {
+		addresses = append(addresses, c.Address)
+	}
+	slices.Sort(addresses)
+	return strings.Join(addresses, ",")
+}
+
+// nameOf is the file with the certificate, the first in the order of the alphabet but for "extended" and
+// "revoked", which are later copies of others.
+func (w *world) nameOf(f keydisc.Fingerprint) string {
+	for _, name := range []string{"alice", "bob", "bob2", "carol2", "lapsed", "unrevoked"} {
+		if certificate(w.t, name).Fingerprint() == f {
+			return name
+		}
+	}
+	return string(f)
+}
