@@ -217,6 +217,7 @@ type body struct {
 	n      int64 // the chunk in data
 	data   []byte
 	direct Blob // once the cache had it no more
+	stored Blob // that direct may be a view of
 	closed bool
 }
 
@@ -228,7 +229,9 @@ func (r *body) Close() error {
 	defer r.mu.Unlock()
 	r.closed, r.data = true, nil
 	if r.direct != nil {
-		return r.direct.Close()
+		err := errors.Join(r.direct.Close(), r.stored.Close())
+		r.direct, r.stored = nil, nil
+		return err
 	}
 	return nil
 }
@@ -294,16 +297,16 @@ func (r *body) reopen() error {
 	if err != nil {
 		return err
 	}
-	defer stored.Close()
 	o, err := m.Open(r.ctx, stored)
 	if err != nil {
+		_ = stored.Close()
 		return fmt.Errorf("open message %d of %q again: %w", r.uid, r.box.Name(), err)
 	}
 	if o.Message.Size() != r.size {
-		_ = o.Message.Close()
+		_ = errors.Join(o.Message.Close(), stored.Close())
 		return fmt.Errorf("message %d of %q opens differently than before", r.uid, r.box.Name())
 	}
-	r.direct = o.Message
+	r.direct, r.stored = o.Message, stored
 	if r.size <= m.CacheSize {
 		if err := m.recache(r.ctx, r.id, o.Message); err != nil {
 			m.Log.Warn("a message cannot be cached", "mailbox", r.box.Name(), "uid", r.uid, "error", err)
@@ -352,8 +355,7 @@ func (b *box) stored(ctx context.Context, uid imap.UID) (*spool.Spool, error) {
 	})
 	switch {
 	case got != nil && err != nil:
-		_ = got.Close()
-		return nil, offline(err)
+		return nil, errors.Join(offline(err), got.Close())
 	case err != nil:
 		return nil, offline(err)
 	case got == nil:

@@ -193,13 +193,12 @@ func (b *box) openFetched(ctx context.Context, uids []imap.UID, failed map[imap.
 		}
 		came[uid] = true
 		opening.Go(func() error {
-			defer stored.Close()
 			o, err := b.m.openStored(ctx, stored)
 			if err == nil {
 				o.uid = uid
 				err = b.m.writeLarge(ctx, o)
 			}
-			results <- result{uid, o, err}
+			results <- result{uid, o, stored, err}
 			return nil
 		})
 	})
@@ -211,15 +210,18 @@ func (b *box) openFetched(ctx context.Context, uids []imap.UID, failed map[imap.
 	return rest, true, fetchErr
 }
 
+// result keeps the stored bytes: what was opened may be a view of them.
 type result struct {
-	uid imap.UID
-	*opened
-	err error
+	uid    imap.UID
+	opened *opened
+	stored io.Closer
+	err    error
 }
 
 func (b *box) saveResults(ctx context.Context, results <-chan result, failed map[imap.UID]error) {
 	var good []*opened
 	for r := range results {
+		defer r.stored.Close()
 		if r.err != nil {
 			failed[r.uid] = fmt.Errorf("open message %d of %q: %w", r.uid, b.Name(), r.err)
 			b.m.Log.Warn("a message cannot be opened now", "mailbox", b.Name(), "uid", r.uid, "error", r.err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/emersion/go-imap/v2"
-
 )
 
 // Run keeps the mirror in step with the provider until ctx ends: INBOX live, the others
@@ -368,4 +367,3 @@ func (m *Mirror) sealSome(ctx context.Context) (time.Duration, error) {
 	}
 	return time.Minute, err
 }
-
