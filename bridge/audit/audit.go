@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -86,7 +87,9 @@ func hashOf(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// queryer is a database or a transaction.
 type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
@@ -102,7 +105,7 @@ func head(ctx context.Context, q queryer) (seq int64, hash string, err error) {
 // List returns entries after seq, oldest first, at most limit.
 func (l *Log) List(ctx context.Context, after int64, limit int) ([]Entry, error) {
 	var entries []Entry
-	err := l.each(ctx, after, limit, func(_ int64, text, hash string) error {
+	err := each(ctx, l.db.Read(), after, limit, func(_ int64, text, hash string) error {
 		var e Entry
 		if err := json.Unmarshal([]byte(text), &e); err != nil {
 			return err
@@ -114,8 +117,8 @@ func (l *Log) List(ctx context.Context, after int64, limit int) ([]Entry, error)
 	return entries, err
 }
 
-func (l *Log) each(ctx context.Context, after int64, limit int, f func(seq int64, text, hash string) error) error {
-	rows, err := l.db.Read().QueryContext(ctx, `SELECT seq, entry, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`, after, limit)
+func each(ctx context.Context, q queryer, after int64, limit int, f func(seq int64, text, hash string) error) error {
+	rows, err := q.QueryContext(ctx, `SELECT seq, entry, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`, after, limit)
 	if err != nil {
 		return fmt.Errorf("decision log: %w", err)
 	}
@@ -130,34 +133,43 @@ func (l *Log) each(ctx context.Context, after int64, limit int, f func(seq int64
 			return fmt.Errorf("decision log, entry %d: %w", seq, err)
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("decision log: %w", err)
+	}
+	return nil
 }
 
 // errBroken stops Verify at the first bad entry.
 var errBroken = errors.New("the chain is broken")
 
 // Verify walks the chain; broken is the first bad Seq, 0 if none. What was cut off at the
-// end is bad, too.
+// end is bad, too. It finds what was changed by somebody who did not make the chain anew.
 func (l *Log) Verify(ctx context.Context) (checked, broken int64, err error) {
-	endSeq, endHash, err := head(ctx, l.db.Read())
+	tx, err := l.db.Read().BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one view of chain and head
+	if err != nil {
+		return 0, 0, fmt.Errorf("decision log: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	endSeq, endHash, err := head(ctx, tx)
 	if err != nil {
 		return 0, 0, fmt.Errorf("decision log: %w", err)
 	}
 	prev := ""
-	err = l.each(ctx, 0, -1, func(seq int64, text, hash string) error {
+	err = each(ctx, tx, math.MinInt64, -1, func(seq int64, text, hash string) error {
 		var e Entry
 		if json.Unmarshal([]byte(text), &e) != nil || seq != checked+1 || e.Seq != seq || e.Prev != prev || hashOf([]byte(text)) != hash {
-			broken = checked + 1
 			return errBroken
 		}
 		checked, prev = seq, hash
 		return nil
 	})
 	switch {
-	case errors.Is(err, errBroken):
-		return checked, broken, nil
-	case err == nil && (checked < endSeq || (checked == endSeq && prev != endHash)):
+	case err != nil && !errors.Is(err, errBroken):
+		return checked, 0, store.Explain(err)
+	case err != nil || checked < endSeq:
 		return checked, checked + 1, nil
+	case checked > endSeq || prev != endHash:
+		return checked, max(endSeq, 1), nil // the head was changed, or entries were added past it
 	}
-	return checked, 0, err
+	return checked, 0, nil
 }

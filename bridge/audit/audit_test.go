@@ -58,7 +58,12 @@ func TestVerifyFindsTampering(t *testing.T) {
 		"removed altogether":     {`DELETE FROM audit`, 1},
 		"exchanged": {`UPDATE audit SET entry = (SELECT entry FROM audit b WHERE b.seq = 5 - audit.seq),
 			hash = (SELECT hash FROM audit b WHERE b.seq = 5 - audit.seq) WHERE seq IN (2, 3)`, 2},
-		"not JSON": {`UPDATE audit SET entry = '{' WHERE seq = 4`, 4},
+		"head removed":       {`DELETE FROM audit_head`, 1},
+		"head moved back":    {`UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit WHERE seq = 2)`, 2},
+		"head of another":    {`UPDATE audit_head SET hash = 'x'`, 4},
+		"added at the end":   {`INSERT INTO audit SELECT 5, replace(entry, '"seq":4', '"seq":5'), hash FROM audit WHERE seq = 4`, 5},
+		"added at the front": {`INSERT INTO audit SELECT 0, entry, hash FROM audit WHERE seq = 1`, 1},
+		"not JSON":           {`UPDATE audit SET entry = '{' WHERE seq = 4`, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, db := open(t)
