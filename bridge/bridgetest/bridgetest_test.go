@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -114,13 +115,14 @@ func send(t *testing.T, p *Provider, to []string, message []byte) error {
 
 func appendMessage(c *imapclient.Client, mailbox string, message []byte, o *imap.AppendOptions) (*imap.AppendData, error) {
 	cmd := c.Append(mailbox, int64(len(message)), o)
-	if _, err := cmd.Write(message); err != nil {
-		return nil, err
+	// The client holds its encoder until Close, also when the literal was refused.
+	_, writeErr := cmd.Write(message)
+	closeErr := cmd.Close()
+	data, err := cmd.Wait()
+	if err == nil {
+		err = errors.Join(writeErr, closeErr)
 	}
-	if err := cmd.Close(); err != nil {
-		return nil, err
-	}
-	return cmd.Wait()
+	return data, err
 }
 
 // odd has what a careless server alters: bare CR and LF, 8-bit octets, odd header lines, no end of line.

@@ -53,10 +53,12 @@ func TestSessionsAgree(t *testing.T) {
 		if n := c.Mailbox().NumMessages; n != uint32(len(want)) {
 			t.Errorf("%s counts %d", name, n)
 		}
-		got, err := c.Fetch(imap.SeqSetNum(3, 0), &imap.FetchOptions{UID: true, Flags: true, Envelope: true}).Collect()
+		got, err := c.Fetch(imap.SeqSet{{Start: 3, Stop: 3}, {Start: 7, Stop: 0}}, &imap.FetchOptions{UID: true, Flags: true, Envelope: true}).Collect()
 		check(t, err)
 		if len(got) != 2 || got[0].UID != 5 || !slices.Contains(got[0].Flags, imap.FlagDeleted) || got[1].UID != 11 || got[1].Envelope.Subject != "number 11" {
-			t.Errorf("%s fetched %+v", name, got)
+			for _, m := range got {
+				t.Errorf("%s fetched %d: UID %d, %v, %+v", name, m.SeqNum, m.UID, m.Flags, m.Envelope)
+			}
 		}
 	}
 }
