@@ -53,6 +53,11 @@ func firstError(err error, f *faults) error {
 }
 
 func hidesSubject(h mimescan.Header) bool {
+	for _, f := range h {
+		if f.Name == "" { // text to some readers
+			return false
+		}
+	}
 	for _, name := range []string{"Subject", "Comments", "Keywords", "Thread-Topic"} {
 		for _, value := range h.Values(name) {
 			switch strings.ToLower(mimescan.DecodeWords(value)) {

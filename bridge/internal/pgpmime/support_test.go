@@ -131,3 +131,13 @@ func split(t testing.TB, message string) (mimescan.Header, string) {
 	}
 	return h.fields, message[h.body:]
 }
+
+func spooled(t testing.TB, b []byte) *spool.Spool {
+	t.Helper()
+	s, err := spool.FromReader(t.TempDir(), bytes.NewReader(b), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
