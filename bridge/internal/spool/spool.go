@@ -20,7 +20,7 @@ const InMemory = 256 << 10
 var errClosed = errors.New("spool: closed")
 
 // Spool is written once from front to end and can then be read at any offset, by
-// several goroutines at once. The owner closes it.
+// several goroutines at once; none of them while it is written or closed. The owner closes it.
 type Spool struct {
 	dir    string
 	mem    []byte
@@ -29,6 +29,7 @@ type Spool struct {
 	writer cipher.Stream
 	size   int64
 	buf    []byte
+	failed error // of a write: what was written after it would be at the wrong place
 	closed bool
 }
 
@@ -57,21 +58,24 @@ func FromReader(dir string, r io.Reader, limit int64) (*Spool, error) {
 // ErrTooLarge says that more bytes came than the caller allowed.
 var ErrTooLarge = errors.New("message is too large")
 
-// Write appends p.
+// Write appends p. After an error every further Write fails with it: the Spool can only be closed.
 func (s *Spool) Write(p []byte) (int, error) {
 	if s.closed {
 		return 0, errClosed
 	}
-	if s.file == nil && len(s.mem)+len(p) <= InMemory {
+	if s.failed == nil && s.file == nil && len(s.mem)+len(p) <= InMemory {
 		s.mem = append(s.mem, p...)
 		s.size += int64(len(p))
 		return len(p), nil
 	}
-	if err := s.spill(); err != nil {
-		return 0, err
+	if s.failed == nil {
+		s.failed = s.spill()
 	}
-	if err := s.encrypt(p); err != nil {
-		return 0, err
+	if s.failed == nil {
+		s.failed = s.encrypt(p)
+	}
+	if s.failed != nil {
+		return 0, s.failed
 	}
 	s.size += int64(len(p))
 	return len(p), nil
@@ -103,7 +107,9 @@ func (s *Spool) spill() error {
 	s.file, s.writer = f, s.streamAt(0)
 	mem := s.mem
 	s.mem = nil
-	return s.encrypt(mem)
+	err = s.encrypt(mem)
+	clear(mem)
+	return err
 }
 
 func (s *Spool) encrypt(p []byte) error {
@@ -150,8 +156,11 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 		}
 		return n, nil
 	}
-	n, err := s.file.ReadAt(p, off)
+	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.size-off)], off)
 	s.streamAt(off).XORKeyStream(p[:n], p[:n])
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
 	return n, err
 }
 
