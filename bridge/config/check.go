@@ -127,8 +127,12 @@ func isAddress(s string) bool {
 func (c *checker) server(key, value, protocol string) {
 	remedy := fmt.Sprintf("write for example %ss://mail.example.org:%d or %s+starttls://mail.example.org:%d", protocol,
 		map[string]int{"imap": 993, "smtp": 465}[protocol], protocol, map[string]int{"imap": 143, "smtp": 587}[protocol])
+	if strings.Contains(value, "@") { // not shown: it may hold a password
+		c.bad(key, "a user name or password does not belong in it", "write the name as username; sealpost init puts the password into the vault")
+		return
+	}
 	u, err := url.Parse(value)
-	if value == "" || err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" {
+	if value == "" || err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || !isPort(u.Port()) {
 		c.bad(key, fmt.Sprintf("%q is not a server", value), "%s", remedy)
 		return
 	}
@@ -141,6 +145,12 @@ func (c *checker) server(key, value, protocol string) {
 	default:
 		c.bad(key, fmt.Sprintf("%q is not known", u.Scheme+"://"), "%s", remedy)
 	}
+}
+
+// isPort also takes "": the protocol's own port.
+func isPort(port string) bool {
+	n, err := strconv.Atoi(port)
+	return port == "" || err == nil && n > 0 && n <= 65535
 }
 
 func isLoopback(host string) bool {

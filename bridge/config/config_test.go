@@ -159,6 +159,35 @@ func TestAddAccount(t *testing.T) {
 	}
 }
 
+// Everything an account can hold survives being written and read.
+func TestAddAccountKeepsEveryKey(t *testing.T) {
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real.toml"), filepath.Join(dir, "config.toml")
+	if err := errors.Join(os.WriteFile(real, []byte("state_dir = '/s' # no line end"), 0o600), os.Symlink(real, link)); err != nil {
+		t.Fatal(err)
+	}
+	for i, seal := range []any{"off", "all", []any{"INBOX", "Entwürfe \"x\""}} {
+		name := string(rune('a' + i))
+		want := Account{
+			Address: name + "@alpha.test", Aliases: []string{name + "2@alpha.test", name + "3@alpha.test"}, Username: "A\u0007\\B\n",
+			IMAP: "imaps://m.alpha.test", SMTP: "smtps://m.alpha.test", Auth: "password", CAFile: "/c\td\"e", Seal: seal, Headers: "shy",
+		}
+		if err := AddAccount(link, "", want); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, c.Accounts[i]); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Error("the link was replaced", err)
+	}
+}
+
 func TestLoadMissing(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "none.toml"))
 	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "sealpost init") {

@@ -58,13 +58,18 @@ func parse(path string, data []byte) (*Config, error) {
 	}
 	c := Default()
 	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	if err := decoder.Decode(c); err != nil {
-		return nil, decodeProblems(path, err)
+	check := &checker{file: path, lines: linesOf(data)}
+	var unknown *toml.StrictMissingError
+	if err := decoder.Decode(c); errors.As(err, &unknown) { // the known keys have been read
+		for i := range unknown.Errors {
+			check.problems = append(check.problems, unknownKey(path, &unknown.Errors[i]))
+		}
+	} else if err != nil {
+		return nil, decodeProblem(path, err)
 	}
 	for i := range c.Accounts {
 		c.Accounts[i].setDefaults()
 	}
-	check := &checker{file: path, lines: linesOf(data)}
 	check.config(c)
 	if len(check.problems) > 0 {
 		return nil, check.sorted()
@@ -82,16 +87,8 @@ func (c *Config) resolvePaths(dir string) {
 	}
 }
 
-// decodeProblems turns the library's errors into ours.
-func decodeProblems(path string, err error) error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) {
-		var problems Problems
-		for i := range unknown.Errors {
-			problems = append(problems, unknownKey(path, &unknown.Errors[i]))
-		}
-		return problems
-	}
+// decodeProblem turns the library's error into ours.
+func decodeProblem(path string, err error) error {
 	var bad *toml.DecodeError
 	if !errors.As(err, &bad) {
 		return Problems{{File: path, Line: 1, Key: "file", What: err.Error(), Remedy: "compare it with config.example.toml"}}

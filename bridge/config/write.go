@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2"
 )
 
 // AddAccount appends an account to the file, keeping all that is in it, or makes the file
@@ -31,19 +32,46 @@ func AddAccount(path string, preamble string, a Account) error {
 	return replaceFile(path, data)
 }
 
+// accountTOML is the block of an account; what has its default value is left out.
 func accountTOML(a Account) string {
 	a.setDefaults()
 	var s strings.Builder
-	fmt.Fprintf(&s, "\n[[account]]\naddress  = %s\nimap     = %s\nsmtp     = %s\nusername = %s\n",
-		strconv.Quote(a.Address), strconv.Quote(a.IMAP), strconv.Quote(a.SMTP), strconv.Quote(a.Username))
+	line := func(key string, value any) { fmt.Fprintf(&s, "%-8s = %s\n", key, tomlValue(value)) }
+	s.WriteString("\n[[account]]\n")
+	line("address", a.Address)
+	if len(a.Aliases) > 0 {
+		line("aliases", a.Aliases)
+	}
+	line("imap", a.IMAP)
+	line("smtp", a.SMTP)
+	line("username", a.Username)
 	if a.CAFile != "" {
-		fmt.Fprintf(&s, "ca_file  = %s\n", strconv.Quote(a.CAFile))
+		line("ca_file", a.CAFile)
+	}
+	if a.Seal != any("all") {
+		line("seal", a.Seal)
+	}
+	if a.Headers != "baseline" {
+		line("headers", a.Headers)
 	}
 	return s.String()
 }
 
+// tomlValue writes a string or a list of strings.
+func tomlValue(value any) string {
+	text, err := toml.Marshal(map[string]any{"v": value})
+	if err != nil {
+		return `""` // cannot happen: strings only; parsing what results would refuse it
+	}
+	return strings.TrimSpace(strings.TrimPrefix(string(text), "v = "))
+}
+
 // replaceFile writes a file next to path and renames it: a crash leaves the old one or the new.
+// Where path is a link, what it points to is replaced.
 func replaceFile(path string, data []byte) error {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".config-*")
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
