@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -33,10 +34,13 @@ type SecretStore interface {
 	Set(ctx context.Context, name string, value []byte) error
 }
 
-// Identity is the local authority and the leaf it signed.
+// Identity is the local authority and the leaf it signed. Safe for concurrent use.
 type Identity struct {
 	ca   *pair
-	leaf tls.Certificate
+	host string
+
+	mu   sync.Mutex
+	leaf *tls.Certificate
 }
 
 // pair is a certificate with its key.
@@ -54,15 +58,18 @@ func Ensure(ctx context.Context, s SecretStore, host string, now time.Time) (*Id
 	}
 	fits := func(p *pair) bool {
 		c := p.certificate
-		return now.Add(renewLeaf).Before(c.NotAfter) && c.CheckSignatureFrom(ca.certificate) == nil && (host == "" || c.VerifyHostname(host) == nil)
+		return fresh(c, now) && c.CheckSignatureFrom(ca.certificate) == nil && (host == "" || c.VerifyHostname(host) == nil)
 	}
 	leaf, err := ensure(ctx, s, "local-leaf", fits, func() (*pair, error) { return makeLeaf(ca, host, now) })
 	if err != nil {
 		return nil, fmt.Errorf("local TLS certificate: %w", err)
 	}
-	return &Identity{ca: ca, leaf: tls.Certificate{
-		Certificate: [][]byte{leaf.certificate.Raw, ca.certificate.Raw}, PrivateKey: leaf.key, Leaf: leaf.certificate,
-	}}, nil
+	return &Identity{ca: ca, host: host, leaf: chain(leaf, ca)}, nil
+}
+
+// chain is what a listener sends: the leaf and the authority.
+func chain(leaf, ca *pair) *tls.Certificate {
+	return &tls.Certificate{Certificate: [][]byte{leaf.certificate.Raw, ca.certificate.Raw}, PrivateKey: leaf.key, Leaf: leaf.certificate}
 }
 
 // ensure loads a pair that fits, or makes and keeps one.
@@ -158,9 +165,33 @@ func decode(data []byte) (*pair, error) {
 	return &pair{certificate, key}, err
 }
 
-// TLSConfig is for the listeners: TLS 1.2 or newer.
+// fresh says that a leaf need not be renewed yet.
+func fresh(c *x509.Certificate, now time.Time) bool {
+	return now.Add(renewLeaf).Before(c.NotAfter) && !now.Before(c.NotBefore)
+}
+
+// TLSConfig is for the listeners: TLS 1.2 or newer. A program that runs for more than a year
+// renews its leaf by itself; the next start makes and keeps another.
 func (i *Identity) TLSConfig() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{i.leaf}, MinVersion: tls.VersionTLS12}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return i.current(time.Now()) },
+	}
+}
+
+// current is the leaf to show at that time.
+func (i *Identity) current(now time.Time) (*tls.Certificate, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if fresh(i.leaf.Leaf, now) {
+		return i.leaf, nil
+	}
+	leaf, err := makeLeaf(i.ca, i.host, now)
+	if err != nil {
+		return nil, fmt.Errorf("local TLS certificate: %w", err)
+	}
+	i.leaf = chain(leaf, i.ca)
+	return i.leaf, nil
 }
 
 // CAPEM is the authority's certificate for clients to trust.

@@ -39,6 +39,9 @@ func TestClientsTrustEveryName(t *testing.T) {
 	if err := handshake(t, id, &tls.Config{RootCAs: roots, ServerName: "localhost", MaxVersion: tls.VersionTLS11}); err == nil {
 		t.Error("TLS 1.1 was accepted")
 	}
+	if usage := id.leaf.Leaf.ExtKeyUsage; len(usage) != 1 || usage[0] != x509.ExtKeyUsageServerAuth || !id.ca.certificate.MaxPathLenZero {
+		t.Error("usages are wrong")
+	}
 	if id.leaf.Leaf.IsCA || !id.ca.certificate.IsCA {
 		t.Error("leaf and authority are not separate")
 	}
@@ -83,6 +86,64 @@ func TestAuthorityStaysLeafIsRenewed(t *testing.T) {
 	}
 	if _, soon := first.CAExpiresSoon(now.Add(caLife - 100*24*time.Hour)); !soon {
 		t.Error("does not warn")
+	}
+}
+
+// A daemon that is never restarted shows a leaf that holds, under the same authority.
+func TestRunningRenewal(t *testing.T) {
+	start := time.Now()
+	id, err := Ensure(t.Context(), memory{}, "box.example.org", start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := id.current(start)
+	if again, _ := id.current(start.Add(300 * 24 * time.Hour)); err != nil || again != first {
+		t.Fatal("renewed too early", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(id.CAPEM())
+	for _, at := range []time.Time{start.Add(380 * 24 * time.Hour), start.Add(3 * 380 * 24 * time.Hour), start} {
+		leaf, err := id.current(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leaf.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "box.example.org", CurrentTime: at}); err != nil {
+			t.Error(at, err)
+		}
+	}
+}
+
+// A clock that was wrong when the leaf was made does not leave one that is not valid yet.
+func TestClockSetBack(t *testing.T) {
+	secrets, now := memory{}, time.Now()
+	if _, err := Ensure(t.Context(), secrets, "", now); err != nil {
+		t.Fatal(err)
+	}
+	secrets["local-leaf"] = nil
+	if _, err := Ensure(t.Context(), secrets, "", now.Add(24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	id, err := Ensure(t.Context(), secrets, "", now)
+	if err != nil || id.leaf.Leaf.NotBefore.After(now) {
+		t.Error("the leaf is not valid yet", err)
+	}
+}
+
+func TestAddressAsHost(t *testing.T) {
+	id, err := Ensure(t.Context(), memory{}, "192.0.2.7", time.Now())
+	if err != nil || id.leaf.Leaf.VerifyHostname("192.0.2.7") != nil {
+		t.Error(err)
+	}
+}
+
+// failing is a store that is not there.
+type failing struct{ memory }
+
+func (failing) Set(context.Context, string, []byte) error { return errors.New("disk full") }
+
+func TestNotKeptIsAnError(t *testing.T) {
+	if _, err := Ensure(t.Context(), failing{memory{}}, "", time.Now()); err == nil {
+		t.Error("an authority that is not kept was used")
 	}
 }
 
