@@ -13,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-smtp"
 )
 
 // Kind of a failure, for replies and remedies.
@@ -40,7 +43,7 @@ type Error struct {
 
 func (e *Error) Error() string {
 	s := e.Host + ": " + e.Op + " failed"
-	if e.Err != nil && e.Reply == "" {
+	if e.Err != nil && !repeats(e.Err) {
 		s += ": " + oneLine(e.Err.Error())
 	}
 	if e.Reply != "" {
@@ -57,6 +60,13 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// repeats says whether an error is the libraries' form of the reply.
+func repeats(err error) bool {
+	var viaIMAP *imap.Error
+	var viaSMTP *smtp.SMTPError
+	return errors.As(err, &viaIMAP) || errors.As(err, &viaSMTP)
+}
 
 // RecipientError: the provider refused these recipients before anything was sent.
 type RecipientError struct {

@@ -272,8 +272,7 @@ func astring(s string) (head, content string) {
 
 // refused tells a wrong password from a server that is merely busy (RFC 5530 §3).
 func (l *imapLogin) refused(status, text string) error {
-	e := &Error{Kind: KindAuth, Host: l.at.Address(), Op: "login", Reply: oneLine(text),
-		Err: errors.New("the login was refused"), Remedy: remedyPassword}
+	e := &Error{Kind: KindAuth, Host: l.at.Address(), Op: "login", Reply: oneLine(text), Remedy: remedyPassword}
 	code := strings.ToUpper(text)
 	switch {
 	case status == "BAD":

@@ -10,6 +10,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
+type ctxT = context.Context
+
 func passwordIs(s string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return s, nil }
 }

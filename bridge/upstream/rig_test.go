@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"sync"
@@ -105,7 +106,7 @@ func memoryIMAP(t testing.TB, security string, config *tls.Config) (Endpoint, *i
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
 			return backend.NewSession(), nil, nil
 		},
-		Caps: imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}}, InsecureAuth: true,
+		Caps: imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}}, InsecureAuth: true, Logger: log.New(io.Discard, "", 0),
 	}
 	if security == "starttls" {
 		o.TLSConfig, o.InsecureAuth = config, false
@@ -200,6 +201,7 @@ func (s *sinkSession) Logout() error { return nil }
 func smtpServer(t testing.TB, security string, config *tls.Config, backend smtp.Backend, change func(*smtp.Server)) Endpoint {
 	t.Helper()
 	s := smtp.NewServer(backend)
+	s.ErrorLog = log.New(io.Discard, "", 0)
 	s.Domain, s.AllowInsecureAuth, s.MaxMessageBytes = "provider.test", security != "starttls", 1<<20
 	s.MaxLineLength = 1 << 20
 	if security == "starttls" {

@@ -140,7 +140,7 @@ func (w *wire) smtpReply(want int) ([]string, error) {
 			continue
 		}
 		if code != want {
-			return nil, replyFailure("connect", w.at, code, strings.Join(lines, " "), errors.New("unexpected reply"))
+			return nil, replyFailure("connect", w.at, code, strings.Join(lines, " "), nil)
 		}
 		return lines, nil
 	}
