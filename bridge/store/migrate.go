@@ -58,12 +58,13 @@ func migrateOne(ctx context.Context, db *sql.DB, name string) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = tx.Rollback() }()
 	_, err = tx.ExecContext(ctx, string(text))
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `INSERT INTO schema_migration (name, sha256) VALUES (?, ?)`, path.Base(name), want)
 	}
 	if err != nil {
-		return errors.Join(err, tx.Rollback())
+		return err
 	}
 	return tx.Commit()
 }

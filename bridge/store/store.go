@@ -204,8 +204,9 @@ func (d *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err != nil {
 		return d.explain(err)
 	}
+	defer func() { _ = tx.Rollback() }() // also after a panic, which would keep the one writer for ever
 	if err := f(tx); err != nil {
-		return d.explain(errors.Join(err, tx.Rollback()))
+		return d.explain(err)
 	}
 	return d.explain(tx.Commit())
 }

@@ -252,6 +252,35 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// After a panic or a cancelled context the one writer is free again.
+func TestWriterIsNeverStuck(t *testing.T) {
+	d := mustOpen(t, fill(t))
+	defer d.Close()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = d.Write(t.Context(), func(*sql.Tx) error { panic("boom") })
+	}()
+	exec(t, d, `DELETE FROM canary`)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := d.Write(ctx, func(tx *sql.Tx) error {
+		cancel()
+		_, err := tx.ExecContext(ctx, `INSERT INTO canary VALUES ('x')`)
+		return err
+	})
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%q", err)
+	}
+	exec(t, d, `INSERT INTO canary VALUES ('y')`)
+	var n int
+	if err := d.Read().QueryRow(`SELECT count(*) FROM canary`).Scan(&n); err != nil || n != 1 {
+		t.Error(n, err)
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	if err := explain(sqlite3.FULL); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)

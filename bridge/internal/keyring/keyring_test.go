@@ -301,6 +301,7 @@ func TestImportRefuses(t *testing.T) {
 	}{
 		"nothing":         {nil, nil, "no key"},
 		"not a key":       {[]byte("hello"), nil, "no OpenPGP key"},
+		"huge":            {make([]byte, maxImport+1), nil, "larger"},
 		"cut off":         {whole[:len(whole)/3], nil, ""},
 		"public":          {public(), nil, "without its secret key"},
 		"wrong address":   {whole, []string{"bob@alpha.test"}, "it is for alice@alpha.test"},

@@ -25,6 +25,9 @@ import (
 // keyLife is how long a generated key lasts.
 const keyLife = 3 * 365 * 24 * time.Hour
 
+// maxImport bounds the keys to import, in bytes.
+const maxImport = 1 << 20
+
 // Generate makes a key for the addresses (the first is the primary user ID) and makes it
 // primary if it is the first of the ring. It lasts three years.
 func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now time.Time) (Key, error) {
@@ -81,6 +84,9 @@ func generate(p Profile, addresses []string, now time.Time) (*openpgp.Entity, er
 // passphrase if they are protected, and makes the first of them primary. It refuses keys
 // without a user ID of the account's addresses, keys that cannot encrypt and sign, and public keys.
 func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []string) ([]Key, error) {
+	if len(data) > maxImport {
+		return nil, fmt.Errorf("the file is larger than %d bytes; export one key only", maxImport)
+	}
 	entities, err := readSecretKeys(data)
 	if err != nil {
 		return nil, fmt.Errorf("no OpenPGP key could be read: %w", err)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -168,7 +169,10 @@ func parseVault(path string, data []byte) (*sealedVault, error) {
 	return &f, nil
 }
 
+// key derives the wrapping key. What Argon2 needs is given back at once: it is a good part of what
+// the program may use.
 func (f *sealedVault) key(passphrase []byte) []byte {
+	defer debug.FreeOSMemory()
 	return argon2.IDKey(passphrase, f.Salt, f.Time, f.Memory, 1, chacha20poly1305.KeySize)
 }
 
