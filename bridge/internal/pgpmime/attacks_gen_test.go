@@ -20,7 +20,7 @@ import (
 // The builders of testdata/attacks, run by `go test -run TestAttacks -update`. All keys are those under
 // testdata/keys, all mail is to bob.
 
-type builder struct{ *testing.T }
+type builder struct{ testing.TB }
 
 const victim = "canary-secret"
 
