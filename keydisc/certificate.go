@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/mail"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -17,14 +15,8 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
-// Limits of one input and of one certificate: what is beyond is dropped or refused, so that a
-// flooded certificate costs little.
-const (
-	maxInput      = 1 << 20 // bytes
-	maxUserIDs    = 100
-	maxSubkeys    = 50
-	maxSignatures = 50 // of one kind on one component; the newest stay
-)
+// maxInput bounds what is parsed at once, in bytes.
+const maxInput = 1 << 20
 
 // Fingerprint identifies a certificate: 40 (version 4) or 64 (version 6) upper-case
 // hexadecimal digits (RFC 9580 §5.5.4). A key ID is never an identity here.
@@ -46,8 +38,9 @@ type Certificate struct {
 var ErrSecretKey = errors.New("input holds a secret key")
 
 // ParseCertificates reads one or more certificates, ASCII-armored or binary, of at most
-// 1 MiB together. Unknown packets, user attributes and other people's certifications are
-// dropped.
+// 1 MiB together. Unknown packets, user attributes, other people's certifications and whatever the
+// certificate's own key has not signed are dropped. Those of which nothing is left are skipped; an error
+// says that none is left.
 func ParseCertificates(b []byte) ([]*Certificate, error) {
 	if len(b) > maxInput {
 		return nil, fmt.Errorf("certificates of %d bytes are more than %d", len(b), maxInput)
@@ -57,15 +50,20 @@ func ParseCertificates(b []byte) ([]*Certificate, error) {
 		return nil, fmt.Errorf("not an OpenPGP certificate: %w", err)
 	}
 	var certificates []*Certificate
+	problem := errors.New("no OpenPGP certificate found")
 	for _, e := range entities {
 		c, err := fromEntity(e)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrSecretKey):
 			return nil, err
+		case err != nil:
+			problem = err
+		default:
+			certificates = append(certificates, c)
 		}
-		certificates = append(certificates, c)
 	}
 	if len(certificates) == 0 {
-		return nil, errors.New("no OpenPGP certificate found")
+		return nil, problem
 	}
 	return certificates, nil
 }
@@ -98,10 +96,12 @@ func readEntities(b []byte) (openpgp.EntityList, error) {
 
 // fromEntity keeps what matters of an entity, serialized: an Entity itself must not be shared.
 func fromEntity(e *openpgp.Entity) (*Certificate, error) {
-	if e.PrivateKey != nil {
+	if e.PrivateKey != nil || slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return s.PrivateKey != nil }) {
 		return nil, ErrSecretKey
 	}
-	trim(e)
+	if trim(e); len(e.Identities) == 0 && len(e.DirectSignatures) == 0 {
+		return nil, fmt.Errorf("certificate %X: its key has signed no user ID", e.PrimaryKey.Fingerprint)
+	}
 	data, err := serialize(e)
 	if err != nil {
 		return nil, err
@@ -115,84 +115,10 @@ func fromEntity(e *openpgp.Entity) (*Certificate, error) {
 		c.keyIDs = append(c.keyIDs, s.PublicKey.KeyId)
 	}
 	// The zero date leaves time out: an expired certificate has an expiry, too.
-	if sig, err := e.PrimarySelfSignature(time.Time{}, verifying()); err == nil && sig.KeyLifetimeSecs != nil && *sig.KeyLifetimeSecs > 0 {
+	if sig, err := e.PrimarySelfSignature(time.Time{}, lenient()); err == nil && sig.KeyLifetimeSecs != nil && *sig.KeyLifetimeSecs > 0 {
 		c.expires = c.created.Add(time.Duration(*sig.KeyLifetimeSecs) * time.Second)
 	}
 	return c, nil
-}
-
-// trim drops what nobody needs and what there is too much of.
-func trim(e *openpgp.Entity) {
-	e.Revocations, e.DirectSignatures = newest(e.Revocations), newest(e.DirectSignatures)
-	names := sortedNames(e)
-	for i, name := range names {
-		id := e.Identities[name]
-		id.OtherCertifications = nil
-		id.SelfCertifications, id.Revocations = newest(id.SelfCertifications), newest(id.Revocations)
-		if i >= maxUserIDs || len(id.SelfCertifications) == 0 {
-			delete(e.Identities, name)
-		}
-	}
-	e.Subkeys = e.Subkeys[:min(len(e.Subkeys), maxSubkeys)]
-	for i := range e.Subkeys {
-		s := &e.Subkeys[i]
-		s.Bindings, s.Revocations = newest(s.Bindings), newest(s.Revocations)
-	}
-}
-
-// newest keeps each signature once and at most maxSignatures, the newest first.
-func newest(signatures []*packet.VerifiableSignature) []*packet.VerifiableSignature {
-	seen := map[string]bool{}
-	var kept []*packet.VerifiableSignature
-	for _, s := range signatures {
-		var b bytes.Buffer
-		if s.Packet.Serialize(&b) == nil && !seen[b.String()] {
-			seen[b.String()] = true
-			kept = append(kept, s)
-		}
-	}
-	slices.SortStableFunc(kept, func(a, b *packet.VerifiableSignature) int {
-		return b.Packet.CreationTime.Compare(a.Packet.CreationTime)
-	})
-	return kept[:min(len(kept), maxSignatures)]
-}
-
-func sortedNames(e *openpgp.Entity) []string {
-	var names []string
-	for name := range e.Identities {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// serialize writes the components in a fixed order: go-crypto's own order of user IDs changes from
-// call to call.
-func serialize(e *openpgp.Entity) ([]byte, error) {
-	var b bytes.Buffer
-	err := e.PrimaryKey.Serialize(&b)
-	put := func(signatures []*packet.VerifiableSignature) {
-		for _, s := range signatures {
-			err = errors.Join(err, s.Packet.Serialize(&b))
-		}
-	}
-	put(e.Revocations)
-	put(e.DirectSignatures)
-	for _, name := range sortedNames(e) {
-		id := e.Identities[name]
-		err = errors.Join(err, id.UserId.Serialize(&b))
-		put(id.Revocations)
-		put(id.SelfCertifications)
-	}
-	for _, s := range e.Subkeys {
-		err = errors.Join(err, s.PublicKey.Serialize(&b))
-		put(s.Revocations)
-		put(s.Bindings)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("certificate %X: %w", e.PrimaryKey.Fingerprint, err)
-	}
-	return b.Bytes(), nil
 }
 
 // verifying is the configuration under which self-signatures count: no MD5, RIPEMD-160 or SHA-1 (RFC 9580
@@ -204,8 +130,12 @@ func verifying() *packet.Config {
 	}
 }
 
-// lenient is the same without SHA-1 being refused, to tell "too weak" from other reasons.
-func lenient() *packet.Config { return &packet.Config{MinRSABits: 1} }
+// lenient lets weak algorithms pass, to tell "too weak" from other reasons.
+func lenient() *packet.Config {
+	return &packet.Config{
+		MinRSABits: 1, RejectPublicKeyAlgorithms: map[packet.PublicKeyAlgorithm]bool{}, RejectCurves: map[packet.Curve]bool{},
+	}
+}
 
 // addressesOf are the addr-specs of the user IDs that the key has signed for and not revoked.
 func addressesOf(e *openpgp.Entity) []string {
@@ -220,41 +150,6 @@ func addressesOf(e *openpgp.Entity) []string {
 		}
 	}
 	return addresses
-}
-
-// addressOf is the normalised addr-spec of a user ID: "Name <addr>", "<addr>" or "addr"; "" if there is none.
-func addressOf(userID string) string {
-	spec := userID
-	if open := strings.LastIndexByte(userID, '<'); open >= 0 {
-		if !strings.HasSuffix(strings.TrimSpace(userID), ">") {
-			return ""
-		}
-		spec = strings.TrimSuffix(strings.TrimSpace(userID[open+1:]), ">")
-	}
-	address, err := NormalizeAddress(spec)
-	if err != nil {
-		return ""
-	}
-	return address
-}
-
-// NormalizeAddress is an addr-spec in the form in which addresses are compared: ASCII letters in lower
-// case, as WKD does it. The error says that it is not a plain addr-spec.
-func NormalizeAddress(address string) (string, error) {
-	parsed, err := mail.ParseAddress("<" + strings.TrimSpace(address) + ">")
-	if err != nil || strings.ContainsAny(parsed.Address, "\"<> \t\r\n") || strings.Count(parsed.Address, "@") != 1 {
-		return "", fmt.Errorf("%q is not a mail address", address)
-	}
-	return asciiLower(parsed.Address), nil
-}
-
-func asciiLower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }
 
 // Fingerprint of the primary key.
@@ -368,9 +263,20 @@ func (c *Certificate) Check(address string, at time.Time) error {
 		return unusable(ReasonNoEncrypt, "it is not valid at this time")
 	}
 	if _, ok := e.EncryptionKey(at, lenient()); !ok {
+		if encryptionExpired(e, at) {
+			return unusable(ReasonExpired, "its encryption subkey has expired")
+		}
 		return unusable(ReasonNoEncrypt, "it has no subkey to encrypt to at this time")
 	}
 	return c.checkStrength(want, at)
+}
+
+// encryptionExpired says whether there once was a subkey to encrypt to.
+func encryptionExpired(e *openpgp.Entity, at time.Time) bool {
+	return slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool {
+		_, err := s.Verify(at, lenient())
+		return s.PublicKey.PubKeyAlgo.CanEncrypt() && errors.Is(err, pgperrors.ErrKeyExpired)
+	})
 }
 
 // checkStrength looks again with weak algorithms refused, at this address's user ID alone.
@@ -388,49 +294,4 @@ func (c *Certificate) checkStrength(address string, at time.Time) error {
 		return weak
 	}
 	return nil
-}
-
-// Merge adds what other knows of the same certificate (new subkeys, self-signatures,
-// revocations). Both must have the same fingerprint.
-func (c *Certificate) Merge(other *Certificate) (*Certificate, error) {
-	if c.fingerprint != other.fingerprint {
-		return nil, fmt.Errorf("certificates %s and %s are not the same", c.fingerprint, other.fingerprint)
-	}
-	if bytes.Equal(c.data, other.data) {
-		return c, nil
-	}
-	e, err := c.Entity()
-	if err != nil {
-		return nil, err
-	}
-	o, err := other.Entity()
-	if err != nil {
-		return nil, err
-	}
-	mergeEntity(e, o)
-	return fromEntity(e)
-}
-
-func mergeEntity(e, o *openpgp.Entity) {
-	e.Revocations = append(e.Revocations, o.Revocations...)
-	e.DirectSignatures = append(e.DirectSignatures, o.DirectSignatures...)
-	for name, id := range o.Identities {
-		if mine, ok := e.Identities[name]; ok {
-			mine.SelfCertifications = append(mine.SelfCertifications, id.SelfCertifications...)
-			mine.Revocations = append(mine.Revocations, id.Revocations...)
-		} else {
-			e.Identities[name] = id
-		}
-	}
-	for _, s := range o.Subkeys {
-		i := slices.IndexFunc(e.Subkeys, func(mine openpgp.Subkey) bool {
-			return bytes.Equal(mine.PublicKey.Fingerprint, s.PublicKey.Fingerprint)
-		})
-		if i < 0 {
-			e.Subkeys = append(e.Subkeys, s)
-			continue
-		}
-		e.Subkeys[i].Bindings = append(e.Subkeys[i].Bindings, s.Bindings...)
-		e.Subkeys[i].Revocations = append(e.Subkeys[i].Revocations, s.Revocations...)
-	}
 }

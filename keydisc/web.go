@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -23,8 +24,9 @@ const maxRedirects = 3
 // webClient fetches certificates over HTTPS from hosts that nobody here chose: no redirect
 // may leave HTTPS or reach a private address, nothing is sent but the request.
 type webClient struct {
-	client  *http.Client
-	resolve map[string]string
+	client   *http.Client
+	resolve  map[string]string
+	resolver *net.Resolver
 }
 
 // errNotFound is a server's authenticated "there is none".
@@ -35,7 +37,10 @@ func newWebClient(caFile string, resolve map[string]string) (*webClient, error) 
 	if err != nil {
 		return nil, err
 	}
-	w := &webClient{resolve: resolve}
+	w := &webClient{resolve: map[string]string{}, resolver: strictResolver()}
+	for from, to := range resolve {
+		w.resolve[asciiLower(from)] = to
+	}
 	w.client = &http.Client{
 		Transport: &http.Transport{
 			DialContext: w.dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -74,15 +79,28 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 		return errors.New("redirected away from HTTPS")
 	}
 	r.Header.Del("Referer") // it would name the address looked for
+	r.URL.User = nil        // no credentials, not even those that the server suggests
 	return nil
 }
 
-// dial connects to the address the configuration gives for the host, or to a public one.
+// strictResolver tells "there is no such host" from everything else: Go's own resolver otherwise takes the
+// last of two answers, so that a time-out for IPv4 followed by an empty one for IPv6 would count as "none".
+func strictResolver() *net.Resolver { return &net.Resolver{PreferGo: true, StrictErrors: true} }
+
+// dial connects to the address the configuration gives for the host, or to a public one. The dot at
+// the end of the name keeps the search list of resolv.conf out of it.
 func (w *webClient) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if to, ok := w.resolve[address]; ok {
+	if to, ok := w.resolve[asciiLower(address)]; ok {
 		return (&net.Dialer{}).DialContext(ctx, network, to)
 	}
-	return (&net.Dialer{Control: publicOnly}).DialContext(ctx, network, address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !strings.HasSuffix(host, ".") {
+		host += "."
+	}
+	return (&net.Dialer{Control: publicOnly, Resolver: w.resolver}).DialContext(ctx, network, net.JoinHostPort(host, port))
 }
 
 // publicOnly refuses addresses that a server in the network must not send us to. It sees the
@@ -148,5 +166,5 @@ func hostError(u *url.URL, err error) error {
 // that does not answer is none, nor is a redirect to a name that does not exist.
 func noSuchHost(err error, name string) bool {
 	var dns *net.DNSError
-	return errors.As(err, &dns) && dns.IsNotFound && dns.Name == name
+	return errors.As(err, &dns) && dns.IsNotFound && strings.TrimSuffix(dns.Name, ".") == name
 }

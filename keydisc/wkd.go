@@ -76,8 +76,8 @@ const vksHost = "keys.openpgp.org"
 
 // vks asks the verifying key server by address (keys.openpgp.org/about/api).
 func (f *Finder) vks(ctx context.Context, address string) ([]byte, error) {
-	escaped := url.PathEscape(strings.TrimSpace(address))
-	data, err := f.web.get(ctx, &url.URL{Scheme: "https", Host: vksHost, Path: "/vks/v1/by-email/" + address, RawPath: "/vks/v1/by-email/" + escaped})
+	u := &url.URL{Scheme: "https", Host: vksHost, Path: "/vks/v1/by-email/"}
+	data, err := f.web.get(ctx, u.JoinPath(url.PathEscape(strings.TrimSpace(address))))
 	if errors.Is(err, errNotFound) {
 		return nil, nil
 	}
