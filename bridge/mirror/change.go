@@ -408,6 +408,9 @@ func (m *Mirror) appended(ctx context.Context, mailbox string, stored mimescan.S
 	if err := b.adopt(ctx, map[imap.UID]row{data.UID: {}}); err != nil {
 		return err
 	}
+	if ctx.Value(sealing{}) != nil {
+		return nil // it waits for the message whose copy this is
+	}
 	return b.awaitShown(ctx, data.UID)
 }
 

@@ -169,6 +169,9 @@ func (m *Mirror) sealCandidates(ctx context.Context) ([]candidate, error) {
 	return due, rows.Err()
 }
 
+// sealing is the key by which Append knows that it is called by Seal.
+type sealing struct{}
+
 // sealOne has a message sealed and shows what came of it.
 func (m *Mirror) sealOne(ctx context.Context, c candidate) error {
 	b, done, err := m.use(ctx, c.mailbox)
@@ -176,7 +179,7 @@ func (m *Mirror) sealOne(ctx context.Context, c candidate) error {
 		return err
 	}
 	defer done()
-	err = m.Seal(ctx, c.mailbox, c.validity, c.uid)
+	err = m.Seal(context.WithValue(ctx, sealing{}, true), c.mailbox, c.validity, c.uid)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -58,7 +58,8 @@ type Options struct {
 	// is not an error. It is called from several goroutines at once.
 	Open func(ctx context.Context, stored mimescan.Source) (*Opened, error)
 	// Seal replaces a clear message at the provider by its sealed copy; nil: never. ShouldSeal
-	// says for which mailboxes (nil: all). Seal may use the mirror.
+	// says for which mailboxes (nil: all). Seal may use the mirror, with the context it is given:
+	// Append then does not wait for the message that is being replaced.
 	Seal       func(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error
 	ShouldSeal func(mailbox string) bool
 	HoldBack   time.Duration // how long a new clear message is held back for sealing; 0: 5 s

@@ -150,8 +150,9 @@ func (b *box) openBatch(ctx context.Context, batch []row) map[imap.UID]error {
 		uids[i] = r.uid
 	}
 	rest, connected, err := b.openFetched(ctx, uids, failed)
-	if err != nil && connected && len(uids) > 1 {
-		// One of them broke the command: the others must not suffer.
+	if err != nil && connected {
+		// If one of them broke the command the others must not suffer; if it was the network a
+		// second attempt is cheap.
 		for _, uid := range rest {
 			if _, connected, err = b.openFetched(ctx, []imap.UID{uid}, failed); !connected {
 				break

@@ -57,7 +57,7 @@ func (m *Mirror) repeat(ctx context.Context, w waker, interval time.Duration, f 
 
 func newBackoff() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = time.Second, 2*time.Minute
+	b.InitialInterval, b.MaxInterval = 200*time.Millisecond, 2*time.Minute
 	return b
 }
 
