@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/sealpost/sealpost/bridge"
+	"github.com/sealpost/sealpost/bridge/config"
+)
+
+type clientCmd struct {
+	For  string `help:"Settings in the form of one program: ${enum}." enum:",thunderbird,apple,outlook,mutt,mbsync,msmtp" default:""`
+	JSON bool   `help:"Print JSON."`
+}
+
+func (clientCmd) Help() string {
+	return "Example: sealpost client --for thunderbird\n\n--for apple prints a configuration profile: sealpost client --for apple > sealpost.mobileconfig, then open that file."
+}
+
+// clientSettings is what a mail client needs for one account; listeners are host:port, "" if off.
+type clientSettings struct {
+	Address  string `json:"address"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+	IMAP     string `json:"imap"`
+	IMAPS    string `json:"imaps"`
+	SMTP     string `json:"smtp"`
+	SMTPS    string `json:"smtps"`
+	CAFile   string `json:"ca_file"`
+}
+
+var clientOperation = operation[none, []clientSettings]{"client", false, func(ctx context.Context, s *service, _ none, _ bridge.Progress) ([]clientSettings, error) {
+	caFile, err := writeCA(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	settings := []clientSettings{}
+	for _, a := range s.bridge.Accounts() {
+		password, err := a.LocalPassword(ctx)
+		if err != nil {
+			return nil, err
+		}
+		settings = append(settings, clientSettings{
+			Address: a.Address(), Username: a.Address(), Password: password, CAFile: caFile,
+			IMAP: s.listeners["imap"], IMAPS: s.listeners["imaps"], SMTP: s.listeners["smtp"], SMTPS: s.listeners["smtps"],
+		})
+	}
+	return settings, nil
+}}
+
+// writeCA puts the local authority's certificate where mail programs can read it.
+func writeCA(ctx context.Context, s *service) (string, error) {
+	identity, err := s.bridge.Identity(ctx, localHost(s.config.Local))
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(s.config.StateDir, "local-ca.pem")
+	return path, os.WriteFile(path, identity.CAPEM(), 0o600)
+}
+
+// localHost is the host of the first listener that is not a loopback address, "" if there is none:
+// the certificate has to name it.
+func localHost(l config.Local) string {
+	for _, address := range configuredListeners(l) {
+		host, _, err := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); err == nil && ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+			return host
+		}
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// configuredListeners are the listeners as configured, by name.
+func configuredListeners(l config.Local) map[string]string {
+	return map[string]string{"imap": l.IMAP, "imaps": l.IMAPS, "smtp": l.SMTP, "smtps": l.SMTPS}
+}
+
+// Run implements the command.
+func (c clientCmd) Run(ctx context.Context, g *globals) error {
+	settings, err := call(ctx, g, clientOperation, none{})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return g.printJSON(settings)
+	}
+	for _, s := range settings {
+		if err := s.print(g, c.For); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s clientSettings) print(g *globals, program string) error {
+	text := clientTexts[program]
+	t, err := template.New(program).Funcs(template.FuncMap{"host": hostOf, "port": portOf, "under": underscored, "ca": derOf, "uuid": uuidOf}).Parse(text)
+	if err != nil {
+		return err
+	}
+	return t.Execute(g.stdout, s)
+}
+
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "(off)"
+	}
+	return host
+}
+
+func portOf(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "(off)"
+	}
+	return port
+}
+
+func underscored(address string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("@.+", r) {
+			return '-'
+		}
+		return r
+	}, address)
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+type keyCmd struct {
+	List     keyListCmd     `cmd:"" help:"List your keys."`
+	Generate keyGenerateCmd `cmd:"" help:"Make a key for an account."`
+	Import   keyImportCmd   `cmd:"" help:"Take a secret key made by another program."`
+	Export   keyExportCmd   `cmd:"" help:"Write your certificate, or your secret key."`
+}
+
+// keyInfo is one key as printed.
+type keyInfo struct {
+	Fingerprint string     `json:"fingerprint"`
+	Addresses   []string   `json:"addresses"`
+	Profile     string     `json:"profile"`
+	Created     time.Time  `json:"created"`
+	Expires     *time.Time `json:"expires"`
+	Primary     bool       `json:"primary"`
+}
+
+func keyInfos(keys []bridge.Key) []keyInfo {
+	infos := make([]keyInfo, len(keys))
+	for i, k := range keys {
+		infos[i] = keyInfo{string(k.Fingerprint), k.Addresses, string(k.Profile), k.Created.UTC(), unlessZero(k.Expires), k.Primary}
+	}
+	return infos
+}
+
+func printKeys(g *globals, infos []keyInfo, asJSON bool) error {
+	if asJSON {
+		return g.printJSON(infos)
+	}
+	for _, k := range infos {
+		fmt.Fprintf(g.stdout, "%s\n  %v, %s, made %s", k.Fingerprint, k.Addresses, k.Profile, k.Created.Format(time.DateOnly))
+		if k.Expires != nil {
+			fmt.Fprintf(g.stdout, ", expires %s", k.Expires.Format(time.DateOnly))
+		}
+		if k.Primary {
+			fmt.Fprint(g.stdout, ", in use")
+		}
+		fmt.Fprintln(g.stdout)
+	}
+	return nil
+}
+
+type keyListCmd struct {
+	Account string `help:"Only this account." placeholder:"ADDRESS"`
+	JSON    bool   `help:"Print JSON."`
+}
+
+func (keyListCmd) Help() string { return "Example: sealpost key list --json" }
+
+var keyListOperation = operation[string, []keyInfo]{"key-list", false, func(_ context.Context, s *service, account string, _ bridge.Progress) ([]keyInfo, error) {
+	accounts, err := s.accounts(account)
+	infos := []keyInfo{}
+	for _, a := range accounts {
+		if err == nil {
+			infos = append(infos, keyInfos(a.Keys())...)
+		}
+	}
+	return infos, err
+}}
+
+// Run implements the command.
+func (c keyListCmd) Run(ctx context.Context, g *globals) error {
+	infos, err := call(ctx, g, keyListOperation, c.Account)
+	if err != nil {
+		return err
+	}
+	return printKeys(g, infos, c.JSON)
+}
+
+type keyGenerateCmd struct {
+	Account string `help:"The account, if there are several." placeholder:"ADDRESS"`
+	Profile string `help:"Kind of key: ${enum}. compatible is read by every program; pqc adds a post-quantum subkey." enum:"compatible,pqc" default:"compatible"`
+	JSON    bool   `help:"Print JSON."`
+}
+
+func (keyGenerateCmd) Help() string { return "Example: sealpost key generate --profile pqc" }
+
+type keyGenerateParams struct{ Account, Profile string }
+
+var keyGenerateOperation = operation[keyGenerateParams, []keyInfo]{"key-generate", false, func(ctx context.Context, s *service, p keyGenerateParams, _ bridge.Progress) ([]keyInfo, error) {
+	a, err := s.account(p.Account)
+	if err != nil {
+		return nil, err
+	}
+	key, err := a.GenerateKey(ctx, bridge.KeyProfile(p.Profile))
+	return keyInfos([]bridge.Key{key}), err
+}}
+
+// Run implements the command.
+func (c keyGenerateCmd) Run(ctx context.Context, g *globals) error {
+	infos, err := call(ctx, g, keyGenerateOperation, keyGenerateParams{c.Account, c.Profile})
+	if err != nil {
+		return err
+	}
+	return printKeys(g, infos, c.JSON)
+}
+
+type keyImportCmd struct {
+	File          string `arg:"" help:"Secret key, ASCII-armored or binary." type:"existingfile"`
+	Account       string `help:"The account, if there are several." placeholder:"ADDRESS"`
+	KeyPassphrase string `name:"key-passphrase-file" help:"File with the key's passphrase, if it has one." type:"existingfile" placeholder:"FILE"`
+	JSON          bool   `help:"Print JSON."`
+}
+
+func (keyImportCmd) Help() string {
+	return "Example: gpg --export-secret-keys alice@alpha.test > key.pgp && sealpost key import key.pgp --key-passphrase-file pass.txt"
+}
+
+type keyImportParams struct {
+	Account          string
+	Data, Passphrase []byte
+}
+
+var keyImportOperation = operation[keyImportParams, []keyInfo]{"key-import", false, func(ctx context.Context, s *service, p keyImportParams, _ bridge.Progress) ([]keyInfo, error) {
+	a, err := s.account(p.Account)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := a.ImportKey(ctx, p.Data, p.Passphrase)
+	return keyInfos(keys), err
+}}
+
+// Run implements the command.
+func (c keyImportCmd) Run(ctx context.Context, g *globals) error {
+	p := keyImportParams{Account: c.Account}
+	var err error
+	if p.Data, err = os.ReadFile(c.File); err != nil {
+		return err
+	}
+	if c.KeyPassphrase != "" {
+		if p.Passphrase, err = readSecretFile(c.KeyPassphrase); err != nil {
+			return err
+		}
+	}
+	infos, err := call(ctx, g, keyImportOperation, p)
+	if err != nil {
+		return err
+	}
+	return printKeys(g, infos, c.JSON)
+}
+
+type keyExportCmd struct {
+	Account     string `help:"The account, if there are several." placeholder:"ADDRESS"`
+	Fingerprint string `help:"Another key than the one in use." placeholder:"FINGERPRINT"`
+	Secret      bool   `help:"Write the secret key."`
+	Passphrase  string `name:"key-passphrase-file" help:"File with the passphrase to protect the secret key with." type:"existingfile" placeholder:"FILE"`
+	Unprotected bool   `help:"Write the secret key without a passphrase."`
+	Out         string `help:"File to write (default: standard output). It must not exist." placeholder:"FILE"`
+}
+
+func (keyExportCmd) Help() string {
+	return "Example: sealpost key export --secret --key-passphrase-file pass.txt --out alice.asc\n\nThe file can be imported with gpg --import. Whoever has it and its passphrase can read your mail."
+}
+
+type keyExportParams struct {
+	Account, Fingerprint string
+	Secret               bool
+	Passphrase           []byte
+}
+
+var keyExportOperation = operation[keyExportParams, []byte]{"key-export", false, func(ctx context.Context, s *service, p keyExportParams, _ bridge.Progress) ([]byte, error) {
+	a, err := s.account(p.Account)
+	if err != nil {
+		return nil, err
+	}
+	if p.Fingerprint == "" {
+		certificate, err := a.Certificate()
+		if err != nil {
+			return nil, err
+		}
+		p.Fingerprint = string(certificate.Fingerprint())
+	}
+	if !p.Secret {
+		return a.ExportCertificate(keydisc.Fingerprint(p.Fingerprint))
+	}
+	return a.ExportKey(ctx, keydisc.Fingerprint(p.Fingerprint), p.Passphrase)
+}}
+
+// Run implements the command.
+func (c keyExportCmd) Run(ctx context.Context, g *globals) error {
+	p := keyExportParams{Account: c.Account, Fingerprint: c.Fingerprint, Secret: c.Secret}
+	if c.Secret && (c.Passphrase == "") != c.Unprotected {
+		return fmt.Errorf("%w: --secret needs either --key-passphrase-file or --unprotected", errUsage)
+	}
+	var err error
+	if c.Passphrase != "" {
+		if p.Passphrase, err = readSecretFile(c.Passphrase); err != nil {
+			return err
+		}
+		if len(p.Passphrase) == 0 {
+			return errors.New("the passphrase file is empty; write a passphrase into it, or use --unprotected")
+		}
+	}
+	armored, err := call(ctx, g, keyExportOperation, p)
+	if err != nil {
+		return err
+	}
+	if c.Out == "" {
+		_, err = g.stdout.Write(armored)
+		return err
+	}
+	return writeNewFile(c.Out, armored)
+}
+
+// writeNewFile writes a file only its owner can read; it never overwrites.
+func writeNewFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}

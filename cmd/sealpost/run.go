@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sealpost/sealpost/bridge"
+	"github.com/sealpost/sealpost/imapd"
+	"github.com/sealpost/sealpost/smtpd"
+)
+
+type runCmd struct{}
+
+func (runCmd) Help() string {
+	return "Example: sealpost run\n\nPrints a line for each listener, then ready; the log goes to stderr ($SEALPOST_LOG=debug|info|warn). SIGTERM ends it, SIGHUP reloads the policy."
+}
+
+// Run implements the command.
+func (runCmd) Run(ctx context.Context, g *globals) error {
+	cfg, err := g.load()
+	if err != nil {
+		return err
+	}
+	if len(cfg.Accounts) == 0 {
+		return fmt.Errorf("%s has no [[account]]; add one with sealpost init", g.path())
+	}
+	b, err := g.open(ctx, cfg, false)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	s := &service{bridge: b, config: cfg, configPath: g.path(), running: true}
+	d, err := listen(ctx, s, g.logger())
+	if err != nil {
+		return err
+	}
+	d.announce(g.stdout)
+	go reloadOnHangup(ctx, g, b)
+	return d.run(ctx)
+}
+
+// reloadOnHangup puts a changed policy in force; a broken configuration changes nothing.
+func reloadOnHangup(ctx context.Context, g *globals, b *bridge.Bridge) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		cfg, err := g.load()
+		if err != nil {
+			g.logger().Error("the configuration was not reloaded", "cause", err)
+			continue
+		}
+		b.SetPolicy(policyOf(cfg.Policy))
+	}
+}
+
+// drainTime is how long running commands may take after SIGTERM.
+const drainTime = 10 * time.Second
+
+// daemon is the servers of one bridge, listening.
+type daemon struct {
+	service  *service
+	servers  []server
+	shutdown []func(context.Context) error
+	log      *slog.Logger
+}
+
+// server is one listener and what serves it.
+type server struct {
+	name     string
+	listener net.Listener
+	serve    func(net.Listener) error
+}
+
+// listen opens all listeners, so that a taken port is known before anything is served.
+func listen(ctx context.Context, s *service, log *slog.Logger) (*daemon, error) {
+	identity, err := s.bridge.Identity(ctx, localHost(s.config.Local))
+	if err != nil {
+		return nil, err
+	}
+	if end, soon := identity.CAExpiresSoon(time.Now()); soon {
+		log.Warn("the local TLS authority ends soon; mail clients will have to trust a new one", "end", end.Format(time.DateOnly))
+	}
+	d := &daemon{service: s, log: log}
+	if err := d.listenMail(identity.TLSConfig()); err != nil {
+		d.close()
+		return nil, err
+	}
+	control, err := listenControl(s.config.StateDir)
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	web := &http.Server{Handler: handlers(s), ReadHeaderTimeout: 10 * time.Second}
+	d.servers = append(d.servers, server{"control", control, web.Serve})
+	d.shutdown = append(d.shutdown, web.Shutdown)
+	return d, nil
+}
+
+// listenMail opens the listeners of the configuration, in the order they are announced.
+func (d *daemon) listenMail(tlsConfig *tls.Config) error {
+	local := d.service.config.Local
+	d.service.listeners = map[string]string{}
+	for _, l := range []struct{ name, address string }{
+		{"imap", local.IMAP}, {"imaps", local.IMAPS}, {"smtp", local.SMTP}, {"smtps", local.SMTPS},
+	} {
+		if l.address == "" {
+			continue
+		}
+		listener, err := net.Listen("tcp", l.address)
+		if err != nil {
+			return listenError(l.name, l.address, err)
+		}
+		d.service.listeners[l.name] = listener.Addr().String()
+		d.servers = append(d.servers, server{l.name, listener, d.mailServer(l.name, listener, tlsConfig)})
+	}
+	return nil
+}
+
+// mailServer makes the server for one listener. Passwords without TLS are taken on loopback only.
+func (d *daemon) mailServer(name string, l net.Listener, tlsConfig *tls.Config) func(net.Listener) error {
+	address, ok := l.Addr().(*net.TCPAddr)
+	loopback := ok && address.IP.IsLoopback()
+	if name == "imap" || name == "imaps" {
+		s := imapd.New(imapd.Options{Backend: d.service.bridge, TLS: tlsConfig, AllowInsecureAuth: loopback, Log: d.log})
+		d.shutdown = append(d.shutdown, s.Shutdown)
+		if name == "imaps" {
+			return s.ServeTLS
+		}
+		return s.Serve
+	}
+	s := smtpd.New(smtpd.Options{
+		Login: func(ctx context.Context, user, password string) (smtpd.Account, error) {
+			return d.service.bridge.Login(ctx, user, password)
+		},
+		MaxMessageSize: d.service.bridge.MaxMessageSize, TLS: tlsConfig, AllowInsecureAuth: loopback, Log: d.log,
+	})
+	d.shutdown = append(d.shutdown, s.Shutdown)
+	if name == "smtps" {
+		return s.ServeTLS
+	}
+	return s.Serve
+}
+
+// listenError says who holds a taken port.
+func listenError(name, address string, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listener %s %s: %w; change it in [local]", name, address, err)
+	}
+	return fmt.Errorf("listener %s: %s is taken by %s; stop that program, or change %s in [local]", name, address, portHolder(address), name)
+}
+
+// announce prints a line for each listener, then ready.
+func (d *daemon) announce(w io.Writer) {
+	for _, s := range d.servers {
+		if s.name != "control" {
+			fmt.Fprintf(w, "listening %s %s\n", s.name, s.listener.Addr())
+		}
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// run serves until ctx ends, then lets running commands finish.
+func (d *daemon) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.service.bridge.Run(ctx) })
+	for _, s := range d.servers {
+		group.Go(func() error {
+			if err := s.serve(s.listener); err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("listener %s: %w", s.name, err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		d.stop()
+		return nil
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (d *daemon) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	group := errgroup.Group{}
+	for _, shutdown := range d.shutdown {
+		group.Go(func() error { return shutdown(ctx) })
+	}
+	if err := group.Wait(); err != nil {
+		d.log.Warn("some connections were cut off", "cause", err)
+	}
+	d.close()
+}
+
+func (d *daemon) close() {
+	for _, s := range d.servers {
+		_ = s.listener.Close()
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sealpost/sealpost/bridge"
+)
+
+type statusCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+func (statusCmd) Help() string {
+	return "Example: sealpost status --json\n\nExits with 3 if something needs attention."
+}
+
+type status struct {
+	Version  string          `json:"version"`
+	Running  bool            `json:"running"`
+	Accounts []accountStatus `json:"accounts"`
+	Outbox   int             `json:"outbox"`
+}
+
+type accountStatus struct {
+	Address   string `json:"address"`
+	Provider  string `json:"provider"` // online, offline, auth-failed
+	Problem   string `json:"problem,omitempty"`
+	Mailboxes int    `json:"mailboxes"`
+	Messages  int    `json:"messages"`
+	Opened    int    `json:"opened"`
+	Sealed    int    `json:"sealed"`
+	Clear     int    `json:"clear"`
+}
+
+type none struct{}
+
+var statusOperation = operation[none, status]{"status", false, func(ctx context.Context, s *service, _ none, _ bridge.Progress) (status, error) {
+	st := status{Version: version(), Running: s.running, Accounts: []accountStatus{}}
+	var err error
+	if st.Outbox, err = s.bridge.Outbox().Len(ctx); err != nil {
+		return st, err
+	}
+	for _, a := range s.bridge.Accounts() {
+		one, err := statusOf(ctx, s, a)
+		if err != nil {
+			return st, err
+		}
+		st.Accounts = append(st.Accounts, one)
+	}
+	return st, nil
+}}
+
+func statusOf(ctx context.Context, s *service, a *bridge.Account) (accountStatus, error) {
+	if !s.running {
+		_ = a.Check(ctx) // its outcome is in State
+	}
+	state, problem := a.State()
+	counts, err := a.Mirror().Counts(ctx)
+	one := accountStatus{
+		Address: a.Address(), Provider: string(state), Mailboxes: counts.Mailboxes, Messages: counts.Messages,
+		Opened: counts.Opened, Sealed: counts.Sealed, Clear: counts.Clear,
+	}
+	if problem != nil {
+		one.Problem = problem.Error()
+	}
+	return one, err
+}
+
+// Run implements the command.
+func (c statusCmd) Run(ctx context.Context, g *globals) error {
+	st, err := call(ctx, g, statusOperation, none{})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = g.printJSON(st)
+	} else {
+		st.print(g)
+	}
+	if err == nil && st.needsAttention() {
+		err = errAttention
+	}
+	return err
+}
+
+func (st status) needsAttention() bool {
+	attention := !st.Running
+	for _, a := range st.Accounts {
+		attention = attention || a.Problem != ""
+	}
+	return attention
+}
+
+func (st status) print(g *globals) {
+	if st.Running {
+		fmt.Fprintf(g.stdout, "Sealpost %s is running.\n", st.Version)
+	} else {
+		fmt.Fprintf(g.stdout, "Sealpost %s is not running. Start it with: sealpost run\n", st.Version)
+	}
+	for _, a := range st.Accounts {
+		fmt.Fprintf(g.stdout, "\n%s: provider %s\n", a.Address, a.Provider)
+		if a.Problem != "" {
+			fmt.Fprintf(g.stdout, "  %s\n", a.Problem)
+		}
+		fmt.Fprintf(g.stdout, "  %d messages in %d mailboxes, %d opened, %d sealed, %d clear at the provider\n", a.Messages, a.Mailboxes, a.Opened, a.Sealed, a.Clear)
+	}
+	if st.Outbox > 0 {
+		fmt.Fprintf(g.stdout, "\n%d messages wait in the outbox (sealpost outbox list)\n", st.Outbox)
+	}
+}

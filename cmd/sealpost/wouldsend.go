@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sealpost/sealpost/bridge"
+)
+
+type wouldSendCmd struct {
+	From string   `required:"" help:"The account's address." placeholder:"ADDRESS"`
+	To   []string `required:"" help:"Recipients in To and Cc." placeholder:"ADDRESS"`
+	Bcc  []string `help:"Hidden recipients." placeholder:"ADDRESS"`
+	JSON bool     `help:"Print JSON."`
+}
+
+func (wouldSendCmd) Help() string {
+	return "Example: sealpost would-send --from alice@alpha.test --to bob@bravo.test,carol@charlie.test\n\nExits with 3 if the message would be refused."
+}
+
+type wouldSendParams struct {
+	From    string
+	To, Bcc []string
+}
+
+var wouldSendOperation = operation[wouldSendParams, bridge.Preview]{"would-send", false, func(ctx context.Context, s *service, p wouldSendParams, _ bridge.Progress) (bridge.Preview, error) {
+	a, err := s.account(p.From)
+	if err != nil {
+		return bridge.Preview{}, err
+	}
+	return a.WouldSend(ctx, p.To, p.Bcc), nil
+}}
+
+// account is the one with that address, or the only one if address is "".
+func (s *service) account(address string) (*bridge.Account, error) {
+	accounts := s.bridge.Accounts()
+	if address == "" && len(accounts) == 1 {
+		return accounts[0], nil
+	}
+	if a, ok := s.bridge.Account(address); ok {
+		return a, nil
+	}
+	if address == "" {
+		return nil, fmt.Errorf("there are %d accounts; name one with --account", len(accounts))
+	}
+	return nil, fmt.Errorf("%s is not an account or alias in %s", address, s.configPath)
+}
+
+// accounts are all, or the one with that address.
+func (s *service) accounts(address string) ([]*bridge.Account, error) {
+	if address == "" {
+		return s.bridge.Accounts(), nil
+	}
+	a, err := s.account(address)
+	return []*bridge.Account{a}, err
+}
+
+// Run implements the command.
+func (c wouldSendCmd) Run(ctx context.Context, g *globals) error {
+	preview, err := call(ctx, g, wouldSendOperation, wouldSendParams{c.From, c.To, c.Bcc})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = g.printJSON(preview)
+	} else {
+		printPreview(g, preview)
+	}
+	if err == nil && preview.Decision == bridge.Refuse.String() {
+		err = errAttention
+	}
+	return err
+}
+
+func printPreview(g *globals, p bridge.Preview) {
+	fmt.Fprintf(g.stdout, "The message would be: %s\n", map[string]string{
+		"encrypt": "sent encrypted", "clear": "sent in clear", "refuse": "refused; nobody would get it",
+	}[p.Decision])
+	if p.Split {
+		fmt.Fprintln(g.stdout, "It would be split: some recipients get it encrypted, others in clear.")
+	}
+	for _, r := range p.Recipients {
+		fmt.Fprintf(g.stdout, "\n%s: %s (%s)\n", r.Address, r.Decision, r.Rule)
+		if r.Fingerprint != "" {
+			fmt.Fprintf(g.stdout, "  certificate %s from %s, trust %s\n", r.Fingerprint, r.Source, r.Trust)
+		}
+		if r.Text != "" {
+			fmt.Fprintf(g.stdout, "  %s: %s\n", r.Reason, r.Text)
+		}
+	}
+}
