@@ -236,6 +236,9 @@ func (g *gate) Write(p []byte) (int, error) {
 		out = fmt.Appendf(nil, "%s OK [CAPABILITY %s] Logged in\r\n", g.tag, g.capabilities())
 	case g.readOnly && g.name == "SELECT" && bytes.HasPrefix(p, []byte(g.tag+" OK [READ-WRITE] ")):
 		out = bytes.Replace(p, []byte("READ-WRITE"), []byte("READ-ONLY"), 1)
+	case string(p) == g.tag+" NO [SERVERBUG] Internal server error\r\n":
+		// So the library answers arguments that it cannot parse; the session's errors are never bare.
+		out = []byte(g.tag + " BAD Malformed arguments\r\n")
 	}
 	if err := g.write(out); err != nil {
 		return 0, err

@@ -43,7 +43,7 @@ var _ imapserver.SessionIMAP4rev2 = (*session)(nil)
 var _ imapserver.SessionAppendLimit = (*session)(nil)
 
 // errNotSelected cannot happen unless the library lets a command through in the wrong state.
-var errNotSelected = errors.New("no mailbox is selected")
+var errNotSelected = bad("No mailbox is selected")
 
 func (s *Server) newSession(conn *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
 	g, ok := conn.NetConn().(*gate)
