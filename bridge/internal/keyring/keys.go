@@ -144,6 +144,9 @@ func unlock(entity *openpgp.Entity, passphrase []byte) error {
 	if len(passphrase) == 0 {
 		return errors.New("it is protected by a passphrase; give it with --key-passphrase-file")
 	}
+	if err := affordable(entity); err != nil {
+		return err
+	}
 	if err := entity.DecryptPrivateKeys(passphrase); err != nil {
 		return errors.New("the passphrase does not unlock it")
 	}
