@@ -105,8 +105,8 @@ func (b *box) use(ctx context.Context) (_ *box, done func(), err error) {
 func (m *Mirror) boxOf(ctx context.Context, name string) (*box, error) {
 	var id int64
 	var attrs string
-	err := m.DB.Read().QueryRowContext(ctx,
-		`SELECT id, attrs FROM mailbox WHERE account = ? AND name = ?`, m.Account, name).Scan(&id, &attrs)
+	err := m.o.DB.Read().QueryRowContext(ctx,
+		`SELECT id, attrs FROM mailbox WHERE account = ? AND name = ?`, m.o.Account, name).Scan(&id, &attrs)
 	if err == sql.ErrNoRows || err == nil && !selectable(attrs) {
 		return nil, fmt.Errorf("%w: %q", ErrNoMailbox, name)
 	}
@@ -167,13 +167,13 @@ func (b *box) Name() string {
 
 func (m *Mirror) readBox(ctx context.Context, id int64) (meta, []row, error) {
 	var b meta
-	err := m.DB.Read().QueryRowContext(ctx,
+	err := m.o.DB.Read().QueryRowContext(ctx,
 		`SELECT validity, uidnext, modseq, permanent, baseline, synced FROM mailbox WHERE id = ?`, id).
 		Scan(&b.validity, &b.uidnext, &b.modseq, &b.permanent, &b.baseline, &b.synced)
 	if err != nil {
 		return b, nil, err
 	}
-	found, err := m.DB.Read().QueryContext(ctx, `
+	found, err := m.o.DB.Read().QueryContext(ctx, `
 		SELECT m.uid, m.flags, m.date, m.zone, m.size, coalesce(m.content, 0), coalesce(c.kind, ''), coalesce(c.keywords, ''), m.held
 		FROM message m LEFT JOIN content c ON c.id = m.content WHERE m.mailbox = ? ORDER BY m.uid`, id)
 	if err != nil {
@@ -198,7 +198,7 @@ func (b *box) commit(ctx context.Context, e edit, extra func(tx *sql.Tx) error) 
 	if e.meta == nil && len(e.put) == 0 && len(e.drop) == 0 && extra == nil {
 		return nil
 	}
-	err := b.m.DB.Write(ctx, func(tx *sql.Tx) error {
+	err := b.m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		if extra != nil {
 			if err := extra(tx); err != nil {
 				return err
@@ -327,6 +327,15 @@ func (b *box) state() (meta, []row) {
 	return b.meta, slices.Clone(b.rows)
 }
 
+// still fails if the mailbox was replaced since its UIDVALIDITY was the given one: UIDs of
+// then must not change rows of now. The caller holds b.write.
+func (b *box) still(validity uint32) error {
+	if b.metaNow().validity != validity {
+		return errReplaced
+	}
+	return nil
+}
+
 func (b *box) metaNow() meta {
 	b.mem.Lock()
 	defer b.mem.Unlock()
@@ -343,8 +352,13 @@ func (b *box) snapshot() *Snapshot {
 	b.version++
 	s := &Snapshot{Name: b.name, UIDValidity: b.meta.validity, UIDNext: b.meta.uidnext, Version: b.version,
 		PermanentFlags: b.m.intern(b.meta.permanent), Messages: make([]Message, 0, len(b.rows))}
-	for i := range b.rows {
-		r := &b.rows[i]
+	rows := b.rows
+	if !b.meta.synced {
+		// A first fill brings the newest first; what is older must not appear below it later.
+		s.UIDNext, rows = 1, nil
+	}
+	for i := range rows {
+		r := &rows[i]
 		if r.held != 0 {
 			// A client takes new messages to come last and UIDNEXT to lie above all it has been
 			// shown (RFC 9051 §2.3.1.1): what came after a message that is held back waits with it.

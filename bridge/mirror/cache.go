@@ -25,11 +25,11 @@ const (
 
 // writeLarge writes the chunks of a large message under a content that is not finished.
 func (m *Mirror) writeLarge(ctx context.Context, o *opened) error {
-	if size := o.message.Size(); size <= largeSize || size > m.CacheSize {
+	if size := o.message.Size(); size <= largeSize || size > m.o.CacheSize {
 		return nil
 	}
-	err := m.DB.Write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `INSERT INTO content (account, kind) VALUES (?, '')`, m.Account)
+	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, `INSERT INTO content (account, kind) VALUES (?, '')`, m.o.Account)
 		if err == nil {
 			o.id, err = done.LastInsertId()
 		}
@@ -51,7 +51,7 @@ func (m *Mirror) discard(ctx context.Context, o *opened) {
 	if o.id == 0 {
 		return
 	}
-	err := m.DB.Write(ctx, func(tx *sql.Tx) error {
+	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE content = ?`, o.id)
 		if err == nil {
 			_, err = tx.ExecContext(ctx, `DELETE FROM content WHERE id = ?`, o.id)
@@ -59,13 +59,13 @@ func (m *Mirror) discard(ctx context.Context, o *opened) {
 		return err
 	})
 	if err != nil {
-		m.Log.Debug("a message that is gone stays in the cache until the next start", "error", err)
+		m.o.Log.Debug("a message that is gone stays in the cache until the next start", "error", err)
 	}
 }
 
 func (m *Mirror) writeChunks(ctx context.Context, id int64, message mimescan.Source) error {
 	for off := int64(0); off < message.Size(); off += largeWrite {
-		err := m.DB.Write(ctx, func(tx *sql.Tx) error {
+		err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 			return insertChunks(ctx, tx, id, message, off, min(off+largeWrite, message.Size()))
 		})
 		if err != nil {
@@ -95,10 +95,10 @@ func insertChunks(ctx context.Context, tx *sql.Tx, id int64, message mimescan.So
 func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int64, error) {
 	size := o.message.Size()
 	cached := size
-	if size > m.CacheSize {
+	if size > m.o.CacheSize {
 		cached = 0
 	}
-	args := []any{m.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix()}
+	args := []any{m.o.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix()}
 	const columns = `(account, kind, keywords, size, sent, header, structure, fields, body, partial, cached, used)`
 	if o.id != 0 {
 		_, err := tx.ExecContext(ctx, `UPDATE content SET `+columns+` = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`, append(args, o.id)...)
@@ -120,10 +120,10 @@ func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int6
 // evict removes the bodies that were not used for the longest time when the cache is full.
 // What is needed to list and to search messages stays.
 func (m *Mirror) evict(ctx context.Context) error {
-	for m.cached.Load() > m.CacheSize {
+	for m.cached.Load() > m.o.CacheSize {
 		var freed int64
-		err := m.DB.Write(ctx, func(tx *sql.Tx) (err error) {
-			freed, err = m.evictSome(ctx, tx, m.cached.Load()-m.CacheSize*9/10)
+		err := m.o.DB.Write(ctx, func(tx *sql.Tx) (err error) {
+			freed, err = m.evictSome(ctx, tx, m.cached.Load()-m.o.CacheSize*9/10)
 			return err
 		})
 		if err != nil {
@@ -140,7 +140,7 @@ func (m *Mirror) evict(ctx context.Context) error {
 
 func (m *Mirror) evictSome(ctx context.Context, tx *sql.Tx, want int64) (freed int64, err error) {
 	rows, err := tx.QueryContext(ctx,
-		`SELECT id, cached FROM content WHERE account = ? AND cached > 0 AND kind <> '' ORDER BY used, id LIMIT 100`, m.Account)
+		`SELECT id, cached FROM content WHERE account = ? AND cached > 0 AND kind <> '' ORDER BY used, id LIMIT 100`, m.o.Account)
 	if err != nil {
 		return 0, err
 	}
@@ -168,10 +168,10 @@ func (m *Mirror) collect(ctx context.Context) error {
 	const some = 200 // per transaction
 	for {
 		var n, freed int64
-		err := m.DB.Write(ctx, func(tx *sql.Tx) error {
+		err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 			rows, err := tx.QueryContext(ctx, `
 				SELECT id, cached FROM content c WHERE account = ? AND kind <> ''
-				AND NOT EXISTS (SELECT 1 FROM message m WHERE m.content = c.id) LIMIT ?`, m.Account, some)
+				AND NOT EXISTS (SELECT 1 FROM message m WHERE m.content = c.id) LIMIT ?`, m.o.Account, some)
 			if err != nil {
 				return err
 			}
@@ -207,11 +207,12 @@ func (m *Mirror) collect(ctx context.Context) error {
 // body is an opened message: read from the cache, or from the provider if it is not there
 // any more. Safe for concurrent use.
 type body struct {
-	box  *box
-	uid  imap.UID
-	id   int64
-	size int64
-	ctx  context.Context // of whoever reads: io.ReaderAt has none
+	box      *box
+	uid      imap.UID
+	id       int64
+	size     int64
+	validity uint32
+	ctx      context.Context // of whoever reads: io.ReaderAt has none
 
 	mu     sync.Mutex
 	n      int64 // the chunk in data
@@ -286,18 +287,21 @@ func (r *body) read(p []byte, off int64) (int, error) {
 
 func (r *body) load(n int64) error {
 	r.data, r.n = nil, n
-	return r.box.m.DB.Read().QueryRowContext(r.ctx,
+	return r.box.m.o.DB.Read().QueryRowContext(r.ctx,
 		`SELECT data FROM chunk WHERE content = ? AND n = ?`, r.id, n).Scan(&r.data)
 }
 
 // reopen fetches and opens the message again, and puts it back into the cache.
 func (r *body) reopen() error {
 	m := r.box.m
+	if r.box.metaNow().validity != r.validity {
+		return errReplaced
+	}
 	stored, err := r.box.stored(r.ctx, r.uid)
 	if err != nil {
 		return err
 	}
-	o, err := m.Open(r.ctx, stored)
+	o, err := m.o.Open(r.ctx, stored)
 	if err != nil {
 		_ = stored.Close()
 		return fmt.Errorf("open message %d of %q again: %w", r.uid, r.box.Name(), err)
@@ -307,9 +311,9 @@ func (r *body) reopen() error {
 		return fmt.Errorf("message %d of %q opens differently than before", r.uid, r.box.Name())
 	}
 	r.direct, r.stored = o.Message, stored
-	if r.size <= m.CacheSize {
+	if r.size <= m.o.CacheSize {
 		if err := m.recache(r.ctx, r.id, o.Message); err != nil {
-			m.Log.Warn("a message cannot be cached", "mailbox", r.box.Name(), "uid", r.uid, "error", err)
+			m.o.Log.Warn("a message cannot be cached", "mailbox", r.box.Name(), "uid", r.uid, "error", err)
 		}
 	}
 	return nil
@@ -320,7 +324,7 @@ func (m *Mirror) recache(ctx context.Context, id int64, message mimescan.Source)
 		return err
 	}
 	var added bool
-	err := m.DB.Write(ctx, func(tx *sql.Tx) error {
+	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		done, err := tx.ExecContext(ctx, `UPDATE content SET cached = ?, used = ? WHERE id = ? AND cached = 0`,
 			message.Size(), time.Now().Unix(), id)
 		if err == nil {
@@ -344,7 +348,7 @@ func (b *box) stored(ctx context.Context, uid imap.UID) (*spool.Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer b.m.Provider.Release(c)
+	defer b.m.o.Provider.Release(c)
 	var got *spool.Spool
 	err = b.fetchStored(c, []imap.UID{uid}, func(_ imap.UID, stored *spool.Spool) {
 		if got == nil {

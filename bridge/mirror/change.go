@@ -16,12 +16,14 @@ import (
 	"github.com/sealpost/sealpost/bridge/upstream"
 )
 
-// on runs commands on the selected mailbox.
-func (b *box) on(ctx context.Context, what string, f func(c *upstream.Conn) error) error {
+// on runs commands on the selected mailbox, if it still has that UIDVALIDITY.
+func (b *box) on(ctx context.Context, what string, validity uint32, f func(c *upstream.Conn) error) error {
 	c, err := b.lease(ctx)
 	if err == nil {
-		err = f(c)
-		b.m.Provider.Release(c)
+		if err = errReplaced; c.Selected.UIDValidity == validity {
+			err = f(c)
+		}
+		b.m.o.Provider.Release(c)
 	}
 	if err != nil {
 		return fmt.Errorf("%s in mailbox %q: %w", what, b.Name(), offline(err))
@@ -48,13 +50,14 @@ func (s *Snapshot) members(set imap.UIDSet) []imap.UID {
 // Store changes flags at the provider, then here. The mirror's own keywords are ignored.
 func (b *Mailbox) Store(ctx context.Context, uids imap.UIDSet, flags *imap.StoreFlags) error {
 	defer runtime.KeepAlive(b)
-	members := b.snapshot().members(uids)
+	s := b.snapshot()
+	members := s.members(uids)
 	change := &imap.StoreFlags{Op: flags.Op, Silent: true, Flags: foreign(flags.Flags)}
 	if len(members) == 0 || len(change.Flags) == 0 && change.Op != imap.StoreFlagsSet {
 		return nil
 	}
 	var now []*imapclient.FetchMessageBuffer
-	err := b.on(ctx, "change flags", func(c *upstream.Conn) error {
+	err := b.on(ctx, "change flags", s.UIDValidity, func(c *upstream.Conn) error {
 		for _, set := range setsOf(members) {
 			if err := c.Store(set, change, nil).Close(); err != nil {
 				return err
@@ -69,12 +72,15 @@ func (b *Mailbox) Store(ctx context.Context, uids imap.UIDSet, flags *imap.Store
 		return nil
 	})
 	// Also after an error: what has been changed is shown.
-	return errors.Join(err, b.setFlags(ctx, now))
+	return errors.Join(err, b.setFlags(ctx, s.UIDValidity, now))
 }
 
-func (b *box) setFlags(ctx context.Context, now []*imapclient.FetchMessageBuffer) error {
+func (b *box) setFlags(ctx context.Context, validity uint32, now []*imapclient.FetchMessageBuffer) error {
 	b.write.Lock()
 	defer b.write.Unlock()
+	if err := b.still(validity); err != nil {
+		return err
+	}
 	var e edit
 	for _, m := range now {
 		if r, ok := b.row(m.UID); ok {
@@ -103,13 +109,13 @@ func (b *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 		return nil
 	}
 	var gone []imap.UID
-	err := b.on(ctx, "expunge", func(c *upstream.Conn) (err error) {
+	err := b.on(ctx, "expunge", s.UIDValidity, func(c *upstream.Conn) (err error) {
 		if err = expunge(c, members); err == nil {
 			gone, err = absent(c, members)
 		}
 		return err
 	})
-	return errors.Join(err, b.remove(ctx, gone))
+	return errors.Join(err, b.remove(ctx, s.UIDValidity, gone))
 }
 
 // expunge removes exactly those messages, which have \Deleted already.
@@ -171,9 +177,12 @@ func absent(c *upstream.Conn, uids []imap.UID) ([]imap.UID, error) {
 	return gone, nil
 }
 
-func (b *box) remove(ctx context.Context, gone []imap.UID) error {
+func (b *box) remove(ctx context.Context, validity uint32, gone []imap.UID) error {
 	b.write.Lock()
 	defer b.write.Unlock()
+	if err := b.still(validity); err != nil {
+		return err
+	}
 	return b.commit(ctx, edit{drop: gone}, nil)
 }
 
@@ -181,23 +190,23 @@ func (b *box) remove(ctx context.Context, gone []imap.UID) error {
 // The data is empty if the provider has no UIDPLUS.
 func (b *Mailbox) Copy(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error) {
 	defer runtime.KeepAlive(b)
-	return b.transfer(ctx, b.snapshot().members(uids), to, false)
+	return b.transfer(ctx, b.snapshot(), uids, to, false)
 }
 
 // Move is Copy and the removal of the originals (RFC 6851), also for providers without MOVE.
 func (b *Mailbox) Move(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error) {
 	defer runtime.KeepAlive(b)
-	return b.transfer(ctx, b.snapshot().members(uids), to, true)
+	return b.transfer(ctx, b.snapshot(), uids, to, true)
 }
 
-func (b *box) transfer(ctx context.Context, members []imap.UID, to string, move bool) (*imap.CopyData, error) {
-	total := &imap.CopyData{}
+func (b *box) transfer(ctx context.Context, s *Snapshot, uids imap.UIDSet, to string, move bool) (*imap.CopyData, error) {
+	total, members := &imap.CopyData{}, s.members(uids)
 	to = canonical(to)
 	if len(members) == 0 {
 		return total, nil
 	}
 	var gone []imap.UID
-	err := b.on(ctx, "copy or move messages", func(c *upstream.Conn) error {
+	err := b.on(ctx, "copy or move messages", s.UIDValidity, func(c *upstream.Conn) error {
 		for _, set := range setsOf(members) {
 			data, removed, err := transferSet(c, set, to, move)
 			gone = append(gone, removed...)
@@ -216,10 +225,10 @@ func (b *box) transfer(ctx context.Context, members []imap.UID, to string, move 
 	// takes over what has been opened already.
 	if total.UIDValidity != 0 || err == nil {
 		if arrived := b.arrive(ctx, total, to); arrived != nil {
-			b.m.Log.Warn("the mailbox that messages were copied to is not in step", "mailbox", to, "error", arrived)
+			b.m.o.Log.Warn("the mailbox that messages were copied to is not in step", "mailbox", to, "error", arrived)
 		}
 	}
-	return total, errors.Join(err, b.remove(ctx, gone))
+	return total, errors.Join(err, b.remove(ctx, s.UIDValidity, gone))
 }
 
 // transferSet copies or moves one set. go-imap's own fallback for MOVE sends COPY, STORE and
@@ -269,7 +278,7 @@ func (b *box) arrive(ctx context.Context, data *imap.CopyData, to string) error 
 			known[into[i]] = r
 		}
 	}
-	if err := dest.adopt(ctx, known); err != nil {
+	if err := dest.adopt(ctx, data.UIDValidity, known); err != nil {
 		return err
 	}
 	return dest.awaitShown(ctx, slices.Max(append(into, 0)))
@@ -292,9 +301,12 @@ func spell(set imap.UIDSet) ([]imap.UID, bool) {
 
 // adopt gives messages the content that is known of an equal one, and shows them: the
 // client knows their UIDs already. Messages of unknown content are shown too.
-func (b *box) adopt(ctx context.Context, known map[imap.UID]row) error {
+func (b *box) adopt(ctx context.Context, validity uint32, known map[imap.UID]row) error {
 	b.write.Lock()
 	defer b.write.Unlock()
+	if err := b.still(validity); err != nil {
+		return err
+	}
 	var e edit
 	for uid, from := range known {
 		r, ok := b.row(uid)
@@ -334,17 +346,17 @@ func (m *Mirror) Append(ctx context.Context, mailbox string, stored mimescan.Sou
 	if o != nil {
 		*clean = imap.AppendOptions{Flags: foreign(o.Flags), Time: o.Time}
 	}
-	c, err := m.Provider.Acquire(ctx, "")
+	c, err := m.o.Provider.Acquire(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("append to mailbox %q: %w", mailbox, offline(err))
 	}
 	data, err := upload(c, mailbox, stored, clean)
-	m.Provider.Release(c)
+	m.o.Provider.Release(c)
 	if err != nil {
 		return nil, fmt.Errorf("append to mailbox %q: %w", mailbox, offline(err))
 	}
 	if err := m.appended(ctx, mailbox, stored, data); err != nil {
-		m.Log.Warn("the mailbox that a message was appended to is not in step", "mailbox", mailbox, "error", err)
+		m.o.Log.Warn("the mailbox that a message was appended to is not in step", "mailbox", mailbox, "error", err)
 	}
 	return data, nil
 }
@@ -401,11 +413,11 @@ func (m *Mirror) appended(ctx context.Context, mailbox string, stored mimescan.S
 	}
 	// Only if the provider kept the bytes as they are is what was given what is stored.
 	if r, ok := b.row(data.UID); ok && r.content == 0 && r.size == stored.Size() {
-		if err := b.openGiven(ctx, data.UID, stored); err != nil {
+		if err := b.openGiven(ctx, data, stored); err != nil {
 			return err
 		}
 	}
-	if err := b.adopt(ctx, map[imap.UID]row{data.UID: {}}); err != nil {
+	if err := b.adopt(ctx, data.UIDValidity, map[imap.UID]row{data.UID: {}}); err != nil {
 		return err
 	}
 	if ctx.Value(sealing{}) != nil {
@@ -414,15 +426,15 @@ func (m *Mirror) appended(ctx context.Context, mailbox string, stored mimescan.S
 	return b.awaitShown(ctx, data.UID)
 }
 
-func (b *box) openGiven(ctx context.Context, uid imap.UID, stored mimescan.Source) error {
+func (b *box) openGiven(ctx context.Context, at *imap.AppendData, stored mimescan.Source) error {
 	o, err := b.m.openStored(ctx, stored)
 	if err != nil {
 		return err
 	}
-	o.uid = uid
+	o.uid = at.UID
 	if err := b.m.writeLarge(ctx, o); err != nil {
 		return err
 	}
 	defer o.message.Close()
-	return b.attach(ctx, []*opened{o})
+	return b.attach(ctx, at.UIDValidity, []*opened{o})
 }

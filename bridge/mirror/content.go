@@ -39,13 +39,14 @@ func (b *Mailbox) Content(ctx context.Context, uid imap.UID) (*Content, error) {
 	if err := b.demand(ctx, []imap.UID{uid})[uid]; err != nil {
 		return nil, err
 	}
+	validity := b.metaNow().validity
 	s, id, err := b.summary(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
 	b.m.touch(ctx, id)
 	return &Content{Structure: s.Structure, Header: s.Header, Kind: s.Kind,
-		Message: &body{box: b.box, uid: uid, id: id, size: s.Size, ctx: ctx}}, nil
+		Message: &body{box: b.box, uid: uid, id: id, size: s.Size, validity: validity, ctx: ctx}}, nil
 }
 
 // demand opens messages somebody waits for; the background work stands back.
@@ -66,7 +67,7 @@ func (b *box) summary(ctx context.Context, uid imap.UID) (*Summary, int64, error
 	}
 	s := &Summary{Structure: &mimescan.Part{}}
 	var structure []byte
-	err := b.m.DB.Read().QueryRowContext(ctx, `SELECT kind, size, header, structure FROM content WHERE id = ?`, r.content).
+	err := b.m.o.DB.Read().QueryRowContext(ctx, `SELECT kind, size, header, structure FROM content WHERE id = ?`, r.content).
 		Scan(&s.Kind, &s.Size, &s.Header, &structure)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, 0, ErrExpunged // it went between the two
@@ -84,16 +85,16 @@ func (b *box) summary(ctx context.Context, uid imap.UID) (*Summary, int64, error
 func (m *Mirror) touch(ctx context.Context, id int64) {
 	now := time.Now().Unix()
 	var used int64
-	err := m.DB.Read().QueryRowContext(ctx, `SELECT used FROM content WHERE id = ?`, id).Scan(&used)
+	err := m.o.DB.Read().QueryRowContext(ctx, `SELECT used FROM content WHERE id = ?`, id).Scan(&used)
 	if err != nil || now-used < 3600 {
 		return
 	}
-	err = m.DB.Write(ctx, func(tx *sql.Tx) error {
+	err = m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE content SET used = ? WHERE id = ?`, now, id)
 		return err
 	})
 	if err != nil {
-		m.Log.Debug("the use of a message cannot be noted", "error", err)
+		m.o.Log.Debug("the use of a message cannot be noted", "error", err)
 	}
 }
 
@@ -202,7 +203,7 @@ func (b *box) eachStored(ctx context.Context, batch []row, f func(uid imap.UID, 
 		}
 		got[uid] = stored
 	})
-	b.m.Provider.Release(c)
+	b.m.o.Provider.Release(c)
 	if err != nil {
 		return offline(err)
 	}

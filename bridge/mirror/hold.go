@@ -22,7 +22,7 @@ func (b *box) mustWait(r row) bool {
 // reason to hide mail.
 func (b *box) overdue(r row) bool {
 	waited := time.Now().UnixNano() - r.held
-	return waited < 0 || waited >= int64(b.m.HoldBack)
+	return waited < 0 || waited >= int64(b.m.o.HoldBack)
 }
 
 // release shows messages that were held back.
@@ -70,7 +70,7 @@ func (b *box) tend(ctx context.Context) (time.Duration, error) {
 			unopened = append(unopened, r.uid)
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, b.m.HoldBack)
+	limited, cancel := context.WithTimeout(ctx, b.m.o.HoldBack)
 	defer cancel()
 	b.open(limited, unopened)
 	done := func(r row) bool { return b.overdue(r) || r.content != 0 && !b.mustWait(r) }
@@ -79,7 +79,7 @@ func (b *box) tend(ctx context.Context) (time.Duration, error) {
 	}
 	next := time.Duration(0)
 	for _, r := range b.heldRows() {
-		left := max(time.Until(time.Unix(0, r.held).Add(b.m.HoldBack)), time.Millisecond)
+		left := max(time.Until(time.Unix(0, r.held).Add(b.m.o.HoldBack)), time.Millisecond)
 		if next == 0 || left < next {
 			next = left
 		}
@@ -146,12 +146,12 @@ func (m *Mirror) sealDue(ctx context.Context) (bool, error) {
 
 func (m *Mirror) sealCandidates(ctx context.Context) ([]candidate, error) {
 	// CROSS JOIN keeps the order: the few new messages, not all that are clear.
-	rows, err := m.DB.Read().QueryContext(ctx, `
+	rows, err := m.o.DB.Read().QueryContext(ctx, `
 		SELECT b.name, b.validity, m.uid FROM mailbox b
 		CROSS JOIN message m ON m.mailbox = b.id AND m.uid >= b.baseline
 		CROSS JOIN content c ON c.id = m.content
 		WHERE b.account = ? AND b.synced AND c.kind = 'clear' AND m.retry <= ?
-		ORDER BY m.held = 0, m.date DESC`, m.Account, time.Now().UnixNano())
+		ORDER BY m.held = 0, m.date DESC`, m.o.Account, time.Now().UnixNano())
 	if err != nil {
 		return nil, fmt.Errorf("look for clear mail: %w", err)
 	}
@@ -179,7 +179,7 @@ func (m *Mirror) sealOne(ctx context.Context, c candidate) error {
 		return err
 	}
 	defer done()
-	err = m.Seal(context.WithValue(ctx, sealing{}, true), c.mailbox, c.validity, c.uid)
+	err = m.o.Seal(context.WithValue(ctx, sealing{}, true), c.mailbox, c.validity, c.uid)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -188,7 +188,7 @@ func (m *Mirror) sealOne(ctx context.Context, c candidate) error {
 		return laterErr
 	}
 	if err != nil {
-		m.Log.Warn("a message could not be sealed; it is shown as it is", "mailbox", c.mailbox, "uid", c.uid, "error", err)
+		m.o.Log.Warn("a message could not be sealed; it is shown as it is", "mailbox", c.mailbox, "uid", c.uid, "error", err)
 		return b.release(ctx, func(r row) bool { return r.uid == c.uid })
 	}
 	if err := b.sync(ctx); err != nil {

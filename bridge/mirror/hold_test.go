@@ -65,7 +65,7 @@ func TestFailedSealingShowsTheOriginal(t *testing.T) {
 	r.await(b, "the original", func(s *Snapshot) bool { return slices.Equal(uidsOf(s), []imap.UID{uid}) })
 	r.sealing.Store(true)
 	// The time for another attempt has come.
-	_, err := r.DB.Writer().Exec(`UPDATE message SET retry = 0`)
+	_, err := r.o.DB.Writer().Exec(`UPDATE message SET retry = 0`)
 	check(t, err)
 	r.wake.seal.set()
 	r.await(b, "the sealed copy", func(s *Snapshot) bool { return len(s.Messages) == 1 && s.Messages[0].UID > uid })
@@ -89,7 +89,7 @@ func TestHoldBackEndsAndOutlivesARestart(t *testing.T) {
 	if s := b.Snapshot(); len(s.Messages) != 0 || s.UIDNext != uid {
 		t.Fatalf("shown after a restart: %s", describe(s))
 	}
-	r.HoldBack = time.Nanosecond
+	r.o.HoldBack = time.Nanosecond
 	_, err := b.tend(t.Context())
 	check(t, err)
 	if s := b.Snapshot(); !slices.Equal(uidsOf(s), []imap.UID{uid}) || s.UIDNext <= uid {

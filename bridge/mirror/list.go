@@ -56,8 +56,8 @@ func (m *Mirror) List(ctx context.Context) ([]MailboxInfo, error) {
 }
 
 func (m *Mirror) readList(ctx context.Context) ([]MailboxInfo, error) {
-	rows, err := m.DB.Read().QueryContext(ctx, `
-		SELECT name, delim, attrs, subscribed FROM mailbox WHERE account = ? ORDER BY name <> 'INBOX', name`, m.Account)
+	rows, err := m.o.DB.Read().QueryContext(ctx, `
+		SELECT name, delim, attrs, subscribed FROM mailbox WHERE account = ? ORDER BY name <> 'INBOX', name`, m.o.Account)
 	if err != nil {
 		return nil, fmt.Errorf("list the mailboxes: %w", err)
 	}
@@ -117,11 +117,11 @@ func (m *Mirror) SpecialUse(ctx context.Context, attr imap.MailboxAttr) (string,
 func (m *Mirror) refreshList(ctx context.Context) error {
 	m.listing.Lock()
 	defer m.listing.Unlock()
-	c, err := m.Provider.Acquire(ctx, "")
+	c, err := m.o.Provider.Acquire(ctx, "")
 	if err != nil {
 		return offline(err)
 	}
-	defer m.Provider.Release(c)
+	defer m.o.Provider.Release(c)
 	list, subscriptions, err := m.askList(c)
 	if err != nil {
 		return fmt.Errorf("list the mailboxes: %w", offline(err))
@@ -174,7 +174,7 @@ func (m *Mirror) saveList(ctx context.Context, list []MailboxInfo, subscriptions
 			gone = append(gone, info.Name)
 		}
 	}
-	err = m.DB.Write(ctx, func(tx *sql.Tx) error {
+	err = m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		for _, name := range gone {
 			if err := m.deleteRows(ctx, tx, name); err != nil {
 				return err
@@ -188,7 +188,7 @@ func (m *Mirror) saveList(ctx context.Context, list []MailboxInfo, subscriptions
 				if info.Delim != 0 {
 					delim = string(info.Delim)
 				}
-				return []any{m.Account, info.Name, delim, joinFlags(info.Attrs), info.Subscribed || !subscriptions, subscriptions}
+				return []any{m.o.Account, info.Name, delim, joinFlags(info.Attrs), info.Subscribed || !subscriptions, subscriptions}
 			})
 	})
 	if err != nil {
@@ -201,9 +201,9 @@ func (m *Mirror) saveList(ctx context.Context, list []MailboxInfo, subscriptions
 }
 
 func (m *Mirror) deleteRows(ctx context.Context, tx *sql.Tx, name string) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM message WHERE mailbox IN (SELECT id FROM mailbox WHERE account = ? AND name = ?)`, m.Account, name)
+	_, err := tx.ExecContext(ctx, `DELETE FROM message WHERE mailbox IN (SELECT id FROM mailbox WHERE account = ? AND name = ?)`, m.o.Account, name)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `DELETE FROM mailbox WHERE account = ? AND name = ?`, m.Account, name)
+		_, err = tx.ExecContext(ctx, `DELETE FROM mailbox WHERE account = ? AND name = ?`, m.o.Account, name)
 	}
 	return err
 }
@@ -272,8 +272,8 @@ func (m *Mirror) renameRows(ctx context.Context, name, to string) error {
 }
 
 func (m *Mirror) renameOne(ctx context.Context, name, to string) error {
-	err := m.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE mailbox SET name = ? WHERE account = ? AND name = ?`, to, m.Account, name)
+	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE mailbox SET name = ? WHERE account = ? AND name = ?`, to, m.o.Account, name)
 		return err
 	})
 	if err != nil {
@@ -303,8 +303,8 @@ func (m *Mirror) Subscribe(ctx context.Context, name string, on bool) error {
 		if err := command(name).Wait(); err != nil {
 			return err
 		}
-		return m.DB.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE mailbox SET subscribed = ? WHERE account = ? AND name = ?`, on, m.Account, name)
+		return m.o.DB.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE mailbox SET subscribed = ? WHERE account = ? AND name = ?`, on, m.o.Account, name)
 			return err
 		})
 	})
@@ -312,10 +312,10 @@ func (m *Mirror) Subscribe(ctx context.Context, name string, on bool) error {
 
 // changeList runs a command that changes the list, and reads the list anew.
 func (m *Mirror) changeList(ctx context.Context, what, name string, f func(c *upstream.Conn) error) error {
-	c, err := m.Provider.Acquire(ctx, "")
+	c, err := m.o.Provider.Acquire(ctx, "")
 	if err == nil {
 		err = f(c)
-		m.Provider.Release(c)
+		m.o.Provider.Release(c)
 	}
 	if err != nil {
 		return fmt.Errorf("%s mailbox %q: %w", what, name, offline(err))

@@ -56,7 +56,8 @@ func (m *Mirror) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
 		return nil, err
 	}
 	if err != nil {
-		m.Log.Debug("serving what is known", "mailbox", b.Name(), "error", err)
+		m.wake.poll.set()
+		m.o.Log.Debug("serving what is known", "mailbox", b.Name(), "error", err)
 	}
 	return h, nil
 }

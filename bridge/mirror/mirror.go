@@ -80,7 +80,7 @@ var errReplaced = errors.New("the mailbox was replaced at the provider (its UIDV
 
 // Mirror is one account's mailboxes. Safe for concurrent use.
 type Mirror struct {
-	Options
+	o       Options
 	poll    time.Duration // between looks at mailboxes that are not live
 	demand  atomic.Int64  // callers that wait for messages: the background work lets them pass
 	cached  atomic.Int64  // bytes in chunk of this account
@@ -117,7 +117,7 @@ func New(ctx context.Context, o Options) (*Mirror, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Mirror{Options: o, poll: time.Minute, boxes: map[string]*box{}}
+	m := &Mirror{o: o, poll: time.Minute, boxes: map[string]*box{}}
 	m.wake = wakers{make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1)}
 	if err := m.recover(ctx); err != nil {
 		return nil, fmt.Errorf("open the mirror of %s: %w", o.Account, err)
@@ -127,20 +127,20 @@ func New(ctx context.Context, o Options) (*Mirror, error) {
 
 // recover removes what a crash left half written and takes the cache's measure.
 func (m *Mirror) recover(ctx context.Context) error {
-	err := m.DB.Write(ctx, func(tx *sql.Tx) error {
+	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		const half = `SELECT id FROM content WHERE account = ? AND kind = ''`
-		if _, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE content IN (`+half+`)`, m.Account); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE content IN (`+half+`)`, m.o.Account); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM content WHERE account = ? AND kind = ''`, m.Account)
+		_, err := tx.ExecContext(ctx, `DELETE FROM content WHERE account = ? AND kind = ''`, m.o.Account)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	var cached int64
-	err = m.DB.Read().QueryRowContext(ctx,
-		`SELECT coalesce(sum(cached), 0) FROM content WHERE account = ?`, m.Account).Scan(&cached)
+	err = m.o.DB.Read().QueryRowContext(ctx,
+		`SELECT coalesce(sum(cached), 0) FROM content WHERE account = ?`, m.o.Account).Scan(&cached)
 	m.cached.Store(cached)
 	return err
 }
@@ -151,14 +151,14 @@ type Counts struct{ Mailboxes, Messages, Opened, Sealed, Clear int }
 // Counts of the account.
 func (m *Mirror) Counts(ctx context.Context) (Counts, error) {
 	var c Counts
-	err := m.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM mailbox WHERE account = ?`, m.Account).Scan(&c.Mailboxes)
+	err := m.o.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM mailbox WHERE account = ?`, m.o.Account).Scan(&c.Mailboxes)
 	if err != nil {
 		return c, fmt.Errorf("count the mailboxes: %w", err)
 	}
-	err = m.DB.Read().QueryRowContext(ctx, `
+	err = m.o.DB.Read().QueryRowContext(ctx, `
 		SELECT count(*), count(c.id), coalesce(sum(c.kind = 'sealed'), 0), coalesce(sum(c.kind = 'clear'), 0)
 		FROM mailbox b JOIN message m ON m.mailbox = b.id LEFT JOIN content c ON c.id = m.content
-		WHERE b.account = ?`, m.Account).Scan(&c.Messages, &c.Opened, &c.Sealed, &c.Clear)
+		WHERE b.account = ?`, m.o.Account).Scan(&c.Messages, &c.Opened, &c.Sealed, &c.Clear)
 	if err != nil {
 		return c, fmt.Errorf("count the messages: %w", err)
 	}
@@ -167,7 +167,7 @@ func (m *Mirror) Counts(ctx context.Context) (Counts, error) {
 
 // sealed says whether new clear mail of a mailbox is to be sealed.
 func (m *Mirror) shouldSeal(mailbox string) bool {
-	return m.Seal != nil && (m.ShouldSeal == nil || m.ShouldSeal(mailbox))
+	return m.o.Seal != nil && (m.o.ShouldSeal == nil || m.o.ShouldSeal(mailbox))
 }
 
 // offline turns an error of the provider into what callers get: its refusals unwrap to

@@ -140,7 +140,7 @@ func TestEvictedMessagesAreFetchedAgain(t *testing.T) {
 				}
 			}
 			var held int64
-			check(t, r.DB.Read().QueryRow(`SELECT coalesce(sum(length(data)), 0) FROM chunk`).Scan(&held))
+			check(t, r.o.DB.Read().QueryRow(`SELECT coalesce(sum(length(data)), 0) FROM chunk`).Scan(&held))
 			if held > size || held != r.cached.Load() {
 				t.Errorf("the cache holds %d bytes, counts %d, limit %d", held, r.cached.Load(), size)
 			}
@@ -262,9 +262,9 @@ func TestProviderWithoutMoveAndUIDPLUS(t *testing.T) {
 	keep, go1 := r.deliver("INBOX", letter("keep", ""), `\Deleted`), r.deliver("INBOX", letter("go", ""))
 	box := r.refreshed("INBOX")
 	check(t, box.sync(t.Context()))
-	c, err := r.Provider.Acquire(t.Context(), "INBOX")
+	c, err := r.o.Provider.Acquire(t.Context(), "INBOX")
 	check(t, err)
-	defer r.Provider.Release(c)
+	defer r.o.Provider.Release(c)
 	delete(c.Caps(), imap.CapMove)
 	delete(c.Caps(), imap.CapUIDPlus)
 	_, gone, err := transferSet(c, imap.UIDSetNum(go1), "Archive", true)

@@ -203,10 +203,11 @@ func (b *box) openFetched(ctx context.Context, uids []imap.UID, failed map[imap.
 			return nil
 		})
 	})
-	b.m.Provider.Release(c)
+	validity := c.Selected.UIDValidity
+	b.m.o.Provider.Release(c)
 	_ = opening.Wait()
 	close(results)
-	b.saveResults(ctx, results, failed)
+	b.saveResults(ctx, validity, results, failed)
 	rest = slices.DeleteFunc(slices.Clone(uids), func(uid imap.UID) bool { return came[uid] })
 	return rest, true, fetchErr
 }
@@ -219,18 +220,18 @@ type result struct {
 	err    error
 }
 
-func (b *box) saveResults(ctx context.Context, results <-chan result, failed map[imap.UID]error) {
+func (b *box) saveResults(ctx context.Context, validity uint32, results <-chan result, failed map[imap.UID]error) {
 	var good []*opened
 	for r := range results {
 		defer r.stored.Close()
 		if r.err != nil {
 			failed[r.uid] = fmt.Errorf("open message %d of %q: %w", r.uid, b.Name(), r.err)
-			b.m.Log.Warn("a message cannot be opened now", "mailbox", b.Name(), "uid", r.uid, "error", r.err)
+			b.m.o.Log.Warn("a message cannot be opened now", "mailbox", b.Name(), "uid", r.uid, "error", r.err)
 		} else {
 			good = append(good, r.opened)
 		}
 	}
-	if err := b.attach(ctx, good); err != nil {
+	if err := b.attach(ctx, validity, good); err != nil {
 		for _, o := range good {
 			failed[o.uid] = err
 		}
@@ -242,12 +243,14 @@ func (b *box) saveResults(ctx context.Context, results <-chan result, failed map
 
 // lease selects the mailbox and makes sure that UIDs still mean what they did.
 func (b *box) lease(ctx context.Context) (*upstream.Conn, error) {
-	c, err := b.m.Provider.Acquire(ctx, b.Name())
+	c, err := b.m.o.Provider.Acquire(ctx, b.Name())
 	if err != nil {
 		return nil, b.refused(ctx, err)
 	}
 	if c.Selected.UIDValidity != b.metaNow().validity {
-		b.m.Provider.Release(c)
+		b.m.o.Provider.Release(c)
+		b.live.Store(false)
+		b.fresh.Store(0)
 		b.m.wake.poll.set()
 		return nil, errReplaced
 	}
@@ -261,7 +264,7 @@ func (b *box) fetchStored(c *upstream.Conn, uids []imap.UID, f func(uid imap.UID
 	cmd := c.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{UID: true, BodySection: []*imap.FetchItemBodySection{whole}})
 	var spoolErr error
 	for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
-		uid, stored, err := spoolMessage(msg, b.m.SpoolDir)
+		uid, stored, err := spoolMessage(msg, b.m.o.SpoolDir)
 		switch {
 		case err != nil:
 			spoolErr = err
@@ -309,7 +312,7 @@ func (m *Mirror) openStored(ctx context.Context, stored mimescan.Source) (o *ope
 			o, err = nil, fmt.Errorf("opening it failed badly (%T)", r)
 		}
 	}()
-	got, err := m.Open(ctx, stored)
+	got, err := m.o.Open(ctx, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -350,9 +353,12 @@ func (o *opened) digest() error {
 }
 
 // attach saves opened messages. What need not be held back is shown.
-func (b *box) attach(ctx context.Context, good []*opened) error {
+func (b *box) attach(ctx context.Context, validity uint32, good []*opened) error {
 	b.write.Lock()
 	defer b.write.Unlock()
+	if err := b.still(validity); err != nil {
+		return err
+	}
 	var e edit
 	var from []*opened
 	for _, o := range good {
@@ -398,7 +404,7 @@ func (b *box) postpone(ctx context.Context, failed map[imap.UID]error) {
 		}
 	}
 	if err := b.later(ctx, uids); err != nil {
-		b.m.Log.Warn("a failure cannot be recorded", "mailbox", b.Name(), "error", err)
+		b.m.o.Log.Warn("a failure cannot be recorded", "mailbox", b.Name(), "error", err)
 	}
 }
 
@@ -407,7 +413,7 @@ func (b *box) later(ctx context.Context, uids []imap.UID) error {
 	if len(uids) == 0 {
 		return nil
 	}
-	return b.m.DB.Write(ctx, func(tx *sql.Tx) error {
+	return b.m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		return each(ctx, tx, `
 			UPDATE message SET tries = tries + 1, retry = ? + min(30 << min(tries, 10), 3600) * 1000000000
 			WHERE mailbox = ? AND uid = ?`, uids, func(uid imap.UID) []any { return []any{time.Now().UnixNano(), b.id, uid} })

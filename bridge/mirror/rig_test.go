@@ -162,11 +162,11 @@ func (r *rig) seal(ctx context.Context, mailbox string, validity uint32, uid ima
 	if _, err := r.Append(ctx, mailbox, source(sealedMark+read(original)), nil); err != nil {
 		return err
 	}
-	c, err := r.Provider.Acquire(ctx, mailbox)
+	c, err := r.o.Provider.Acquire(ctx, mailbox)
 	if err != nil {
 		return err
 	}
-	defer r.Provider.Release(c)
+	defer r.o.Provider.Release(c)
 	set := imap.UIDSetNum(uid)
 	err = c.Store(set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}, Silent: true}, nil).Close()
 	if err != nil {

@@ -25,7 +25,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	parts.Go(func() { m.repeat(ctx, m.wake.poll, m.poll, m.pollAll) })
 	parts.Go(func() { m.repeat(ctx, m.wake.fill, time.Minute, m.fillSome) })
 	parts.Go(func() { m.repeat(ctx, m.wake.hold, time.Minute, m.tendAll) })
-	if m.Seal != nil {
+	if m.o.Seal != nil {
 		parts.Go(func() { m.repeat(ctx, m.wake.seal, time.Minute, m.sealSome) })
 	}
 	parts.Wait()
@@ -74,9 +74,9 @@ func (m *Mirror) logFailure(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case errors.Is(err, ErrOffline):
-		m.Log.Info("the provider cannot be reached; trying again", "account", m.Account, "error", err)
+		m.o.Log.Info("the provider cannot be reached; trying again", "account", m.o.Account, "error", err)
 	default:
-		m.Log.Warn("the mirror is not in step; trying again", "account", m.Account, "error", err)
+		m.o.Log.Warn("the mirror is not in step; trying again", "account", m.o.Account, "error", err)
 	}
 }
 
@@ -114,7 +114,7 @@ func (m *Mirror) pollOne(ctx context.Context, name string) error {
 	}
 	defer b.unload()
 	defer done()
-	if b.live.Load() {
+	if b.live.Load() && time.Since(time.Unix(0, b.fresh.Load())) < sweepEvery {
 		return nil
 	}
 	if same, err := m.unchanged(ctx, b); err != nil || same {
@@ -123,7 +123,8 @@ func (m *Mirror) pollOne(ctx context.Context, name string) error {
 	return b.sync(ctx)
 }
 
-// sweepEvery is how often flags are read where STATUS alone cannot tell that they changed.
+// sweepEvery is how often flags are read where STATUS alone cannot tell that they changed,
+// and how often a live mailbox is looked at in case a hint was lost.
 const sweepEvery = 10 * time.Minute
 
 // unchanged asks by STATUS, which is cheap, whether a mailbox that is in step still is.
@@ -132,11 +133,11 @@ func (m *Mirror) unchanged(ctx context.Context, b *box) (bool, error) {
 	if !now.synced || time.Since(time.Unix(0, b.fresh.Load())) > sweepEvery {
 		return false, nil
 	}
-	c, err := m.Provider.Acquire(ctx, "")
+	c, err := m.o.Provider.Acquire(ctx, "")
 	if err != nil {
 		return false, offline(err)
 	}
-	defer m.Provider.Release(c)
+	defer m.o.Provider.Release(c)
 	condstore := c.Caps().Has(imap.CapCondStore)
 	got, err := c.Status(b.Name(), &imap.StatusOptions{NumMessages: true, UIDNext: true, UIDValidity: true, NumUnseen: true, HighestModSeq: condstore}).Wait()
 	if isRefusal(err) {
@@ -236,10 +237,10 @@ func (m *Mirror) keepLive(ctx context.Context, b *box, name string) {
 	defer set(false)
 	delay := newBackoff()
 	for ctx.Err() == nil {
-		err := m.Provider.Watch(ctx, name, func() { delay.Reset(); set(true); hints.set() }, hints.set)
+		err := m.o.Provider.Watch(ctx, name, func() { delay.Reset(); set(true); hints.set() }, hints.set)
 		set(false)
 		if ctx.Err() == nil {
-			m.Log.Debug("a mailbox is not live; trying again", "mailbox", name, "error", err)
+			m.o.Log.Debug("a mailbox is not live; trying again", "mailbox", name, "error", err)
 			pause(ctx, delay.NextBackOff())
 		}
 	}
@@ -294,7 +295,7 @@ func (m *Mirror) unopened(ctx context.Context) (map[string][]imap.UID, error) {
 }
 
 func (m *Mirror) unopenedBy(ctx context.Context, query string) (map[string][]imap.UID, error) {
-	rows, err := m.DB.Read().QueryContext(ctx, query, m.Account, time.Now().UnixNano(), batchMessages)
+	rows, err := m.o.DB.Read().QueryContext(ctx, query, m.o.Account, time.Now().UnixNano(), batchMessages)
 	if err != nil {
 		return nil, fmt.Errorf("look for messages to open: %w", err)
 	}
@@ -337,9 +338,9 @@ func (m *Mirror) tendAll(ctx context.Context) (time.Duration, error) {
 
 // holding are the mailboxes that hold something back.
 func (m *Mirror) holding(ctx context.Context) ([]string, error) {
-	rows, err := m.DB.Read().QueryContext(ctx, `
+	rows, err := m.o.DB.Read().QueryContext(ctx, `
 		SELECT DISTINCT b.name FROM message m JOIN mailbox b ON b.id = m.mailbox
-		WHERE m.held > 0 AND b.account = ? AND b.synced`, m.Account)
+		WHERE m.held > 0 AND b.account = ? AND b.synced`, m.o.Account)
 	if err != nil {
 		return nil, fmt.Errorf("look for messages that are held back: %w", err)
 	}

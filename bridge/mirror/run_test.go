@@ -37,7 +37,7 @@ func TestRunFindsNewsElsewhere(t *testing.T) {
 	uid := r.deliver("Archive", letter("x", ""))
 	deadline := time.Now().Add(20 * time.Second)
 	for opened := 0; opened == 0; {
-		check(t, r.DB.Read().QueryRow(`SELECT count(*) FROM message WHERE uid = ? AND content IS NOT NULL`, uid).Scan(&opened))
+		check(t, r.o.DB.Read().QueryRow(`SELECT count(*) FROM message WHERE uid = ? AND content IS NOT NULL`, uid).Scan(&opened))
 		if time.Now().After(deadline) {
 			t.Fatal("not found")
 		}

@@ -210,7 +210,7 @@ func (s *search) filter(ctx context.Context, in []int, k key) ([]int, error) {
 		return in, nil
 	}
 	low, high := s.view.Messages[in[0]].UID, s.view.Messages[in[len(in)-1]].UID
-	rows, err := s.m.DB.Read().QueryContext(ctx, k.query+`
+	rows, err := s.m.o.DB.Read().QueryContext(ctx, k.query+`
 		FROM message m JOIN content c ON c.id = m.content WHERE m.mailbox = ?1 AND m.uid BETWEEN ?2 AND ?3`,
 		append([]any{s.id, low, high}, k.args...)...)
 	if err != nil {
@@ -275,7 +275,7 @@ func (s *search) inBody(ctx context.Context, uid imap.UID, needle string) (bool,
 	if err != nil {
 		return false, err
 	}
-	message := &body{box: s.box, uid: uid, id: id, size: summary.Size, ctx: ctx}
+	message := &body{box: s.box, uid: uid, id: id, size: summary.Size, validity: s.view.UIDValidity, ctx: ctx}
 	defer message.Close()
 	f := &finder{needle: needle}
 	err = eachText(message, summary.Structure, f.piece)

@@ -47,11 +47,11 @@ func (b *box) sync(ctx context.Context) error {
 }
 
 func (b *box) syncNow(ctx context.Context) error {
-	c, err := b.m.Provider.Acquire(ctx, b.Name())
+	c, err := b.m.o.Provider.Acquire(ctx, b.Name())
 	if err != nil {
 		return b.refused(ctx, err)
 	}
-	defer b.m.Provider.Release(c)
+	defer b.m.o.Provider.Release(c)
 	s := &stateSync{box: b, conn: c, selected: c.Selected}
 	if err := s.run(ctx); err != nil {
 		return fmt.Errorf("sync mailbox %q: %w", b.Name(), err)

@@ -34,11 +34,11 @@ func (r *rig) compare(t interface{ Fatalf(string, ...any) }, mailbox string) {
 			t.Fatalf("%s: flags of %d: %q, at the provider %q", mailbox, m.UID, got, flags[m.UID])
 		}
 	}
-	c, err := r.Provider.Acquire(context.Background(), mailbox)
+	c, err := r.o.Provider.Acquire(context.Background(), mailbox)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	defer r.Provider.Release(c)
+	defer r.o.Provider.Release(c)
 	if c.Selected.UIDValidity != s.UIDValidity || c.Selected.UIDNext != s.UIDNext {
 		t.Fatalf("%s: UIDVALIDITY %d UIDNEXT %d, at the provider %d %d", mailbox, s.UIDValidity, s.UIDNext, c.Selected.UIDValidity, c.Selected.UIDNext)
 	}
@@ -154,7 +154,7 @@ func TestFirstFillIsResumed(t *testing.T) {
 		t.Fatalf("first selection: %v", err)
 	}
 	var rows int
-	check(t, r.DB.Read().QueryRow(`SELECT count(*) FROM message`).Scan(&rows))
+	check(t, r.o.DB.Read().QueryRow(`SELECT count(*) FROM message`).Scan(&rows))
 	if rows != 2*stateBatch {
 		t.Errorf("%d rows were kept", rows)
 	}
@@ -170,9 +170,9 @@ func TestCapabilitiesDoNotMatter(t *testing.T) {
 	}
 	b := r.mailbox("INBOX")
 	check(t, r.provider.Expunge(alice, "INBOX", 2))
-	c, err := r.Provider.Acquire(t.Context(), "INBOX")
+	c, err := r.o.Provider.Acquire(t.Context(), "INBOX")
 	check(t, err)
-	defer r.Provider.Release(c)
+	defer r.o.Provider.Release(c)
 	delete(c.Caps(), imap.CapESearch)
 	s := &stateSync{box: b.box, conn: c, selected: c.Selected}
 	check(t, s.run(t.Context()))

@@ -1,6 +1,6 @@
 -- The mirror: what the provider's mailboxes hold, and what their messages say once opened.
 CREATE TABLE mailbox (
-  id         INTEGER PRIMARY KEY,
+  id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again
   account    TEXT    NOT NULL,
   name       TEXT    NOT NULL,             -- UTF-8, as go-imap decodes it
   delim      TEXT    NOT NULL DEFAULT '',
@@ -17,7 +17,7 @@ CREATE TABLE mailbox (
 
 -- The state of one message at the provider.
 CREATE TABLE message (
-  mailbox  INTEGER NOT NULL,
+  mailbox  INTEGER NOT NULL REFERENCES mailbox (id),
   uid      INTEGER NOT NULL,
   flags    TEXT    NOT NULL,            -- separated by spaces, without the mirror's own keywords
   date     INTEGER NOT NULL,            -- INTERNALDATE, Unix seconds
