@@ -117,11 +117,11 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// specialRanges are what net/netip does not already know as private (RFC 6598, RFC 2544, RFC 6052, RFC 5737).
+// specialRanges are what net/netip does not already know as private (RFC 6598, 2544, 6052, 4291 §2.5.5, 3056).
 var specialRanges = []netip.Prefix{
 	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4"),
+	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4"),
 }
 
 // get fetches a URL: at most maxInput bytes. errNotFound for 404 and 410.

@@ -76,10 +76,14 @@ const vksHost = "keys.openpgp.org"
 
 // vks asks the verifying key server by address (keys.openpgp.org/about/api).
 func (f *Finder) vks(ctx context.Context, address string) ([]byte, error) {
-	u := &url.URL{Scheme: "https", Host: vksHost, Path: "/vks/v1/by-email/"}
-	data, err := f.web.get(ctx, u.JoinPath(url.PathEscape(strings.TrimSpace(address))))
+	data, err := f.web.get(ctx, vksURL(strings.TrimSpace(address)))
 	if errors.Is(err, errNotFound) {
 		return nil, nil
 	}
 	return data, err
+}
+
+func vksURL(address string) *url.URL {
+	base := &url.URL{Scheme: "https", Host: vksHost, Path: "/vks/v1/by-email/"}
+	return base.JoinPath(url.PathEscape(address))
 }
