@@ -62,12 +62,14 @@ type gate struct {
 	limit         atomic.Int64 // of a message, after login
 
 	mu       sync.Mutex // for what follows: IDLE writes while Read waits
-	net      net.Conn   // the TLS connection once there is one
 	secure   bool
 	greeted  bool
 	tag      string // of the command that the library is answering
 	name     string // in upper case, "UID FETCH" being one
 	readOnly bool   // the mailbox selected is, whatever the client asked for
+
+	connMu sync.Mutex // never held while bytes move, so that a stuck client can be cut off
+	net    net.Conn   // the TLS connection once there is one
 }
 
 // gateListener accepts connections behind gates.
@@ -105,14 +107,17 @@ func (g *gate) startTLS() {
 	secured := tls.Server(g.conn(), g.server.options.TLS)
 	_ = secured.SetDeadline(g.deadline)
 	g.mu.Lock()
-	g.net, g.secure = secured, true
+	g.secure = true
 	g.mu.Unlock()
+	g.connMu.Lock()
+	g.net = secured
+	g.connMu.Unlock()
 	g.in = bufio.NewReaderSize(secured, 4<<10)
 }
 
 func (g *gate) conn() net.Conn {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.connMu.Lock()
+	defer g.connMu.Unlock()
 	return g.net
 }
 
@@ -217,8 +222,9 @@ func (g *gate) say(lines ...string) error {
 }
 
 func (g *gate) write(p []byte) error {
-	_ = g.net.SetWriteDeadline(time.Now().Add(progressTimeout))
-	_, err := g.net.Write(p)
+	conn := g.conn()
+	_ = conn.SetWriteDeadline(time.Now().Add(progressTimeout))
+	_, err := conn.Write(p)
 	return err
 }
 

@@ -288,6 +288,36 @@ func TestShutdownSaysBye(t *testing.T) {
 	}
 }
 
+// TestShutdownCutsOffStuckClients: one that does not read what it asked for holds nothing up.
+func TestShutdownCutsOffStuckClients(t *testing.T) {
+	r := newRig(t, true)
+	r.account.boxes["INBOX"].put("Subject: x\r\n\r\n" + strings.Repeat("x", 32<<20))
+	conn, err := net.Dial("tcp", r.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.WriteString(conn, `a LOGIN alice "pass \"word\\"`+"\r\nb SELECT INBOX\r\nc FETCH 1 BODY[]\r\n")
+	for in, line := bufio.NewReader(conn), ""; !strings.HasPrefix(line, "* 1 FETCH"); {
+		if line, err = in.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- r.server.Shutdown(ctx) }()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a client that had not been served was not mentioned")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Shutdown hangs")
+	}
+}
+
 // TestEndlessCommand: a command that never ends is cut off at the limit.
 func TestEndlessCommand(t *testing.T) {
 	r := newRig(t, true)
