@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
@@ -46,7 +45,7 @@ type Gossip struct {
 // multipart/encrypted: the visible header first, then the two parts. The caller has
 // already removed Bcc and the fields that identify the client.
 // SEIPDv2 where every recipient advertises it, else SEIPDv1; no compression; armor
-// without CRC24; intended recipients in the signature. Never tag 9.
+// with a checksum for SEIPDv1 only; intended recipients in the signature. Never tag 9.
 func Encrypt(w io.Writer, message mimescan.Source, o EncryptOptions) error {
 	h, err := readHead(message)
 	if err != nil {
@@ -281,10 +280,7 @@ func encryptTo(w io.Writer, o EncryptOptions, write func(io.Writer) error) error
 	if o.Signer != nil {
 		params.Signers = []*openpgp.Entity{o.Signer}
 	}
-	armored, err := armor.EncodeWithChecksumOption(crlfWriter{w}, openpgp.MessageType, nil, false)
-	if err != nil {
-		return err
-	}
+	armored := newArmor(w, !allSEIPDv2(recipients, params.Config))
 	plaintext, err := openpgp.EncryptWithParams(armored, recipients, nil, params)
 	if err != nil {
 		return fmt.Errorf("encrypt message: %w", err)
@@ -296,6 +292,17 @@ func encryptTo(w io.Writer, o EncryptOptions, write func(io.Writer) error) error
 		return fmt.Errorf("encrypt message: %w", err)
 	}
 	return armored.Close()
+}
+
+// allSEIPDv2 says whether every recipient advertises version 2 of the encrypted data packet, which
+// is then what go-crypto writes.
+func allSEIPDv2(recipients []*openpgp.Entity, config *packet.Config) bool {
+	for _, e := range recipients {
+		if sig, err := e.PrimarySelfSignature(config.Now(), config); err != nil || !sig.SEIPDv2 {
+			return false
+		}
+	}
+	return true
 }
 
 // encryptConfig: AES-256 and SHA-256 where the recipients' preferences leave a choice, and intended

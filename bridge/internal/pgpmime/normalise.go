@@ -102,16 +102,6 @@ func (r *crlfReader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// crlfWriter makes a CRLF of every LF.
-type crlfWriter struct{ w io.Writer }
-
-func (c crlfWriter) Write(p []byte) (int, error) {
-	if _, err := c.w.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
 // WithStatus writes our X-Sealpost-Status field, then the message without the fields of its
 // own header that look like ours, otherwise byte for byte.
 func WithStatus(w io.Writer, message mimescan.Source, status string) error {
