@@ -2,32 +2,27 @@ package smtpd
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/emersion/go-smtp"
 
 	"github.com/sealpost/sealpost/bridge"
 )
 
-// maxReply bounds the text of a line of a reply, in bytes (RFC 5321 §4.5.3.1.5: 512 with
-// code and line ending).
-const maxReply = 480
+// maxReplyText keeps a reply line, with code, enhanced code and CRLF, within 500 octets; RFC 5321
+// §4.5.3.1.5 allows 512.
+const maxReplyText = 480
 
-func reply(code int, enhanced [3]int, text string) *smtp.SMTPError {
-	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}
-}
-
-var (
-	errAuthRequired = reply(530, [3]int{5, 7, 0}, "log in first; see sealpost client for user name and password")
-	errBadAddress   = reply(553, [3]int{5, 1, 3}, "this address cannot be used: only plain name@domain addresses can")
-	errTooLarge     = reply(552, [3]int{5, 3, 4}, "the message is larger than the provider accepts once encrypted")
-)
-
-// codes are the replies for each reason, as bridge's errors.go has them.
-var codes = map[bridge.Reason]struct {
+// status is a reply code with its enhanced code (RFC 3463).
+type status struct {
 	code     int
 	enhanced [3]int
-}{
+}
+
+// statuses are the replies to the bridge's refusals, as bridge/errors.go describes them.
+var statuses = map[bridge.Reason]status{
 	bridge.ReasonNoCertificate: {550, [3]int{5, 7, 1}},
 	bridge.ReasonCertificate:   {550, [3]int{5, 7, 1}},
 	bridge.ReasonPolicy:        {550, [3]int{5, 7, 1}},
@@ -40,52 +35,96 @@ var codes = map[bridge.Reason]struct {
 	bridge.ReasonLocal:         {451, [3]int{4, 3, 0}},
 }
 
-// refused turns the bridge's error into a reply: the client gets the safe text, the log the cause.
+// reply is an answer to the client; lines are joined by LF.
+func reply(code int, enhanced [3]int, text string) error {
+	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: replyText(enhanced, strings.Split(text, "\n"))}
+}
+
+// refused turns what Submit returned into a reply. The client sees safe texts alone; the cause goes
+// to the log.
 func (s *session) refused(err error) error {
-	log := s.peer.server.options.Log
-	var refusal *bridge.Refusal
-	if !errors.As(err, &refusal) {
-		log.Error("a message could not be processed", "cause", err)
-		return reply(451, [3]int{4, 3, 0}, "Sealpost could not process the message; nothing was sent. Its log says why")
+	var r *bridge.Refusal
+	var direct *smtp.SMTPError
+	switch {
+	case errors.As(err, &r):
+		s.s.o.Log.Info("message refused", "reason", string(r.Reason), "recipients", len(r.Recipients), "cause", r.Err)
+		st := statusOf(r)
+		return &smtp.SMTPError{Code: st.code, EnhancedCode: st.enhanced, Message: replyText(st.enhanced, refusalLines(r))}
+	case errors.As(err, &direct):
+		return direct
 	}
-	log.Warn("a message was refused", "reason", refusal.Reason, "recipients", len(refusal.Recipients), "cause", refusal.Err)
-	c, ok := codes[refusal.Reason]
-	if !ok {
-		c = codes[bridge.ReasonLocal]
-	}
-	if refusal.Code >= 400 && refusal.Code < 600 {
-		c.code, c.enhanced = refusal.Code, [3]int{refusal.Code / 100, 0, 0}
-		if refusal.Enhanced[0] == refusal.Code/100 {
-			c.enhanced = refusal.Enhanced
+	s.s.o.Log.Error("message not accepted", "cause", err)
+	return reply(451, [3]int{4, 3, 0}, "Local error, nothing was sent; the log of Sealpost says more")
+}
+
+// statusOf takes the provider's own code where it gave one that refuses.
+func statusOf(r *bridge.Refusal) status {
+	if r.Reason == bridge.ReasonProvider && (r.Code/100 == 4 || r.Code/100 == 5) {
+		st := status{r.Code, r.Enhanced}
+		if st.enhanced[0] != r.Code/100 { // none, or one that contradicts the code (RFC 2034 §4)
+			st.enhanced = [3]int{r.Code / 100, 0, 0}
 		}
+		return st
 	}
-	return reply(c.code, c.enhanced, textOf(refusal))
+	if st, ok := statuses[r.Reason]; ok {
+		return st
+	}
+	return statuses[bridge.ReasonLocal]
 }
 
-// textOf is a line for the message and one for each recipient; one for all where that fits.
-func textOf(r *bridge.Refusal) string {
-	lines := []string{clean(r.Text)}
-	for _, recipient := range r.Recipients {
-		lines = append(lines, clean(recipient.Address+": "+recipient.Text))
+func refusalLines(r *bridge.Refusal) []string {
+	var lines []string
+	if r.Text != "" {
+		lines = append(lines, r.Text)
 	}
-	if one := strings.Join(lines, "; "); len(one) <= maxReply {
-		return one
+	for _, rcpt := range r.Recipients {
+		lines = append(lines, fmt.Sprintf("<%s>: %s", rcpt.Address, rcpt.Text))
 	}
-	return strings.Join(lines, "\n")
+	if lines == nil {
+		return []string{"The message was refused (" + string(r.Reason) + ")"}
+	}
+	return lines
 }
 
-// clean makes text fit for one line of a reply: printable ASCII of bounded length.
-func clean(text string) string {
-	text = strings.Map(func(r rune) rune {
+// replyText makes the lines safe and short and puts the enhanced code before each but the last,
+// where the library writes it (RFC 2034 §4).
+func replyText(enhanced [3]int, lines []string) string {
+	var list []string
+	for _, line := range lines {
+		list = append(list, wrap(printable(line), maxReplyText)...)
+	}
+	for i := range list[:len(list)-1] {
+		list[i] = fmt.Sprintf("%d.%d.%d %s", enhanced[0], enhanced[1], enhanced[2], list[i])
+	}
+	return strings.Join(list, "\n")
+}
+
+// printable leaves printable ASCII (RFC 5321 §4.2: textstring); other characters become "?", control
+// characters vanish.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\t' || r == '\r' || r == '\n':
+		case r == '\t':
 			return ' '
-		case r < ' ' || r == 0x7f:
+		case r < ' ' || (r >= 0x7f && r <= 0x9f):
 			return -1
-		case r > 0x7f:
+		case r > 0x9f || r == utf8.RuneError:
 			return '?'
 		}
 		return r
-	}, text)
-	return text[:min(len(text), maxReply)]
+	}, s)
+}
+
+// wrap breaks ASCII text into lines of at most width octets, between words where there are any.
+func wrap(s string, width int) []string {
+	var lines []string
+	for len(s) > width {
+		at := strings.LastIndexByte(s[:width+1], ' ')
+		if at <= 0 {
+			at = width
+		}
+		lines = append(lines, s[:at])
+		s = strings.TrimLeft(s[at:], " ")
+	}
+	return append(lines, s)
 }

@@ -1,10 +1,13 @@
 package smtpd
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
-	"strings"
-	"sync"
+	"log/slog"
+	"runtime/debug"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -12,206 +15,200 @@ import (
 	"github.com/sealpost/sealpost/bridge"
 )
 
-// peer is one client connection. It is the backend of its own go-smtp server.
-type peer struct {
-	server *Server
-	gate   *gate
-
-	mu          sync.Mutex
-	busy        bool // a message is being taken
-	ending      bool
-	loginErrors int
-}
-
-// NewSession implements smtp.Backend.
-func (p *peer) NewSession(*smtp.Conn) (smtp.Session, error) { return &session{peer: p}, nil }
-
-// finish ends the connection: now, or after the reply to the message being taken.
-func (p *peer) finish() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ending = true
-	if p.busy {
-		p.gate.closeAfterWrite()
-		return
-	}
-	_ = p.gate.Close()
-}
-
-func (p *peer) setBusy(busy bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.busy = busy
-	if !busy && p.ending {
-		p.gate.closeAfterWrite()
-	}
-}
-
-// session is one mail session. With BDAT go-smtp runs Data beside Reset and Logout: the
-// envelope is guarded, and Data takes a copy.
+// session is what one connection has said since its beginning or STARTTLS.
 type session struct {
-	peer *peer
-
-	mu       sync.Mutex
-	account  Account
+	s        *Server
+	g        *gate
+	account  Account // nil: not logged in
 	envelope bridge.Envelope
 }
 
-// AuthMechanisms implements smtp.AuthSession.
+var _ smtp.AuthSession = (*session)(nil)
+
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	g, ok := c.Conn().(*gate)
+	if !ok {
+		return nil, errors.New("connection without a gate")
+	}
+	return &session{s: s, g: g}, nil
+}
+
 func (s *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
 
-// Auth implements smtp.AuthSession.
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	switch mechanism {
 	case sasl.Plain:
 		return sasl.NewPlainServer(func(identity, username, password string) error {
 			if identity != "" && identity != username {
-				return s.loginFailed()
+				return s.failed()
 			}
-			return s.login(username, password)
+			return s.logIn(username, password)
 		}), nil
 	case sasl.Login:
-		return &loginServer{authenticate: s.login}, nil
+		return &loginServer{logIn: s.logIn}, nil
 	}
-	return nil, reply(504, [3]int{5, 5, 4}, "this authentication mechanism is not offered")
+	return nil, smtp.ErrAuthUnknownMechanism
 }
 
-func (s *session) login(username, password string) error {
-	account, err := s.peer.server.options.Login(s.peer.server.ctx, username, password)
-	if errors.Is(err, bridge.ErrCredentials) {
-		return s.loginFailed()
+func (s *session) logIn(username, password string) error {
+	a, err := s.s.o.Login(s.s.ctx, username, password)
+	switch {
+	case err == nil:
+		s.account = a
+		return nil
+	case errors.Is(err, bridge.ErrCredentials):
+		return s.failed()
 	}
-	if err != nil {
-		s.peer.server.options.Log.Error("a login could not be checked", "cause", err)
-		return reply(454, [3]int{4, 7, 0}, "the login could not be checked; try again later")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.account = account
-	return nil
+	s.s.o.Log.Error("login could not be checked", "error", err)
+	return reply(454, [3]int{4, 7, 0}, "The login cannot be checked now, try again later")
 }
 
-// loginFailed counts, and ends the connection at the third time.
-func (s *session) loginFailed() error {
-	s.peer.mu.Lock()
-	defer s.peer.mu.Unlock()
-	s.peer.loginErrors++
-	if s.peer.loginErrors >= maxLoginErrors {
-		s.peer.gate.closeAfterWrite()
-		return reply(421, [3]int{4, 7, 0}, "too many wrong passwords; see sealpost client for the right one")
+// failed counts wrong passwords and ends the connection at the third.
+func (s *session) failed() error {
+	s.g.failures++
+	s.s.o.Log.Warn("login failed", "remote", s.g.RemoteAddr().String())
+	if s.g.failures >= maxFailures {
+		s.g.endAfterReply()
+		return reply(421, [3]int{4, 7, 0}, "Too many failed logins")
 	}
-	return reply(535, [3]int{5, 7, 8}, "user name or password is wrong; see sealpost client for the right ones")
+	return reply(535, [3]int{5, 7, 8}, "User name or password is wrong; 'sealpost client' shows them")
 }
 
-// Mail implements smtp.Session.
 func (s *session) Mail(from string, o *smtp.MailOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.account == nil {
-		return errAuthRequired
+		return reply(530, [3]int{5, 7, 0}, "Authentication required")
 	}
-	if from != "" && !plainAddress(from) {
-		return errBadAddress
+	if o.Size > s.limit() {
+		return s.tooLarge()
 	}
-	if o != nil && o.Size > s.account.MaxMessageSize() {
-		return errTooLarge
+	if from != "" { // the bridge judges the null reverse-path
+		if err := checkAddress(from, o.UTF8); err != nil {
+			return reply(553, [3]int{5, 1, 7}, "Sender: "+err.Error())
+		}
 	}
-	s.envelope = bridge.Envelope{From: from, UTF8: o != nil && o.UTF8}
+	s.envelope = bridge.Envelope{From: from, UTF8: o.UTF8}
 	return nil
 }
 
-// Rcpt implements smtp.Session.
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.account == nil {
-		return errAuthRequired
-	}
-	if !plainAddress(to) {
-		return errBadAddress
+	if err := checkAddress(to, s.envelope.UTF8); err != nil {
+		return reply(553, [3]int{5, 1, 3}, "Recipient: "+err.Error())
 	}
 	s.envelope.To = append(s.envelope.To, to)
+	s.g.limit = s.limit()
 	return nil
 }
 
-// plainAddress refuses what would need quoting: go-smtp unquotes local parts and its client does not
-// quote them again, so that they could smuggle parameters into the provider's dialogue.
-func plainAddress(address string) bool {
-	local, domain, ok := cutLast(address, "@")
-	return ok && local != "" && domain != "" && !strings.ContainsFunc(address, func(r rune) bool {
-		return r <= ' ' || r == 0x7f || strings.ContainsRune(`"<>()[]\,;:`, r)
-	}) && !strings.Contains(local, "@")
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
+func (s *session) limit() int64 {
+	if n := s.account.MaxMessageSize(); n > 0 {
+		return n
 	}
-	return s[:i], s[i+len(sep):], true
+	return defaultMaxSize
 }
 
-// Data implements smtp.Session.
+func (s *session) tooLarge() error {
+	return reply(552, [3]int{5, 3, 4}, fmt.Sprintf("Message too large: the provider takes at most %d bytes once it is encrypted", s.limit()))
+}
+
+// Data submits while it receives. The reply is 250 only if the whole message was read and the
+// bridge said so.
 func (s *session) Data(r io.Reader) error {
-	s.mu.Lock()
-	account, envelope := s.account, s.envelope
-	s.mu.Unlock()
-	if account == nil {
-		return errAuthRequired
+	body := &bodyReader{r: r, left: s.limit()}
+	err := s.submit(body)
+	switch {
+	case errors.Is(body.err, errTooLarge):
+		return s.tooLarge()
+	case errors.Is(body.err, errLongLine):
+		return reply(554, [3]int{5, 6, 0}, fmt.Sprintf("A line of the message is longer than %d bytes; have it sent as base64 or quoted-printable", maxBodyLine))
+	case err != nil:
+		return s.refused(err)
+	case body.err != io.EOF:
+		return s.refused(errors.New("accepted a message that was not read to its end"))
 	}
-	s.peer.setBusy(true)
-	defer s.peer.setBusy(false)
-	source := &watched{r: r}
-	err := account.Submit(s.peer.server.ctx, envelope, source)
-	if err == nil {
-		return nil
-	}
-	if errors.Is(source.err, smtp.ErrDataTooLarge) {
-		return errTooLarge
-	}
-	return s.refused(err)
+	return nil
 }
 
-// watched remembers why reading failed: Submit reports its own view of it.
-type watched struct {
-	r   io.Reader
-	err error
+func (s *session) submit(body io.Reader) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			logPanic(s.s.o.Log, v, debug.Stack())
+			s.g.endAfterReply()
+			err = reply(421, [3]int{4, 3, 0}, "Internal error, nothing was sent")
+		}
+	}()
+	ctx, cancel := context.WithCancel(s.s.ctx)
+	defer cancel()
+	return s.account.Submit(ctx, s.envelope, body)
 }
 
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
-	if err != nil && err != io.EOF {
-		w.err = err
+func logPanic(log *slog.Logger, value any, stack any) {
+	log.Error("internal error in an SMTP session", "type", fmt.Sprintf("%T", value), "stack", fmt.Sprintf("%s", stack))
+}
+
+func (s *session) Reset()        { s.envelope = bridge.Envelope{} }
+func (s *session) Logout() error { return nil }
+
+var (
+	errTooLarge = errors.New("message is larger than the limit")
+	errLongLine = errors.New("message has a line longer than the limit")
+)
+
+// bodyReader bounds a message and its lines. It remembers how the reading ended.
+type bodyReader struct {
+	r    io.Reader
+	left int64
+	line int // octets since the last LF
+	err  error
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
 	}
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	switch {
+	case b.left < 0:
+		n, err = 0, errTooLarge
+	case b.tooLong(p[:n]):
+		n, err = 0, errLongLine
+	}
+	b.err = err
 	return n, err
 }
 
-// Reset implements smtp.Session.
-func (s *session) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.envelope = bridge.Envelope{}
+// tooLong counts on through the octets just read.
+func (b *bodyReader) tooLong(p []byte) bool {
+	for {
+		at := bytes.IndexByte(p, '\n')
+		if at < 0 {
+			b.line += len(p)
+			return b.line > maxBodyLine
+		}
+		if b.line+at+1 > maxBodyLine {
+			return true
+		}
+		b.line, p = 0, p[at+1:]
+	}
 }
 
-// Logout implements smtp.Session.
-func (s *session) Logout() error { return nil }
-
-// loginServer is AUTH LOGIN, obsolete but all that some clients know
-// (draft-murchison-sasl-login): user name, then password.
+// loginServer is AUTH LOGIN (draft-murchison-sasl-login), which go-sasl has for clients only; older
+// cameras and scanners know nothing else.
 type loginServer struct {
-	authenticate func(username, password string) error
-	username     *string
+	logIn    func(username, password string) error
+	username *string
+	asked    bool
 }
 
-// Next implements sasl.Server.
 func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err error) {
 	switch {
-	case l.username == nil && response == nil:
+	case l.username == nil && response == nil && !l.asked:
+		l.asked = true
 		return []byte("Username:"), false, nil
 	case l.username == nil:
-		username := string(response)
-		l.username = &username
+		name := string(response)
+		l.username = &name
 		return []byte("Password:"), false, nil
 	}
-	return nil, true, l.authenticate(*l.username, string(response))
+	return nil, true, l.logIn(*l.username, string(response))
 }

@@ -17,17 +17,7 @@ import (
 	"github.com/sealpost/sealpost/bridge"
 )
 
-// Limits of the server.
-const (
-	maxConnections = 100
-	maxRecipients  = 100
-	maxLoginErrors = 3
-	// maxLine bounds a line, of commands and of message text alike: go-smtp has one limit for both.
-	maxLine     = 1 << 20
-	idleTimeout = 5 * time.Minute
-)
-
-// Account is what the server needs of an account.
+// Account is what the server needs of a bridge.Account.
 type Account interface {
 	Submit(ctx context.Context, e bridge.Envelope, message io.Reader) error
 	MaxMessageSize() int64
@@ -35,170 +25,205 @@ type Account interface {
 
 // Options of a Server.
 type Options struct {
-	// Login checks a client's credentials; bridge.ErrCredentials if they are wrong.
+	// Login checks a client's credentials; bridge.ErrCredentials says that they are wrong.
 	Login func(ctx context.Context, username, password string) (Account, error)
-	// MaxMessageSize is what EHLO announces, before it is known who logs in (RFC 1870); 0: nothing.
-	MaxMessageSize func() int64
-	TLS            *tls.Config // for STARTTLS and ServeTLS
+	TLS   *tls.Config // for STARTTLS and ServeTLS
 	// AllowInsecureAuth permits AUTH without TLS: only ever for loopback listeners.
 	AllowInsecureAuth bool
-	Log               *slog.Logger
+	Log               *slog.Logger // nil: slog.Default
+	// MaxMessageSize is what EHLO announces (RFC 1870), in bytes, asked anew for every EHLO; the
+	// account's own limit decides. nil, or 0 or less: SIZE without a number.
+	MaxMessageSize func() int64
 }
+
+const (
+	maxConnections = 128              // at once, all listeners together
+	maxRecipients  = 100              // RFC 5321 §4.5.3.1.8
+	idleTimeout    = 5 * time.Minute  // RFC 5321 §4.5.3.2.7; for each read, not for the whole message
+	writeTimeout   = 2 * time.Minute  // for each reply
+	maxFailures    = 3                // wrong passwords on one connection
+	maxCommandLine = 12288            // RFC 4954 §4: the longest line is AUTH's
+	maxBodyLine    = 1 << 20          // beyond RFC 5321's 1000: what is encrypted leaves in short lines
+	defaultMaxSize = 100 << 20        // where the account names no limit
+	handshakeTime  = 30 * time.Second // for TLS
+	farewellTime   = time.Second      // for the last word to a client that is turned away
+)
 
 // Server is the submission server.
 type Server struct {
-	options Options
-	ctx     context.Context // of all transactions; ends when Shutdown gives up waiting
+	o       Options
+	library *smtp.Server
+	ctx     context.Context // ends with the last connection
 	cancel  context.CancelFunc
-	slots   chan struct{}
+	done    chan struct{} // closed by Shutdown
 
-	mu        sync.Mutex
-	closed    bool
-	listeners map[net.Listener]bool
-	peers     map[*peer]bool
-	wg        sync.WaitGroup
+	mu      sync.Mutex
+	gates   map[*gate]struct{}
+	closing bool
 }
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{
-		options: o, slots: make(chan struct{}, maxConnections),
-		listeners: map[net.Listener]bool{}, peers: map[*peer]bool{},
+	if o.Log == nil {
+		o.Log = slog.Default()
 	}
+	s := &Server{o: o, done: make(chan struct{}), gates: map[*gate]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.library = smtp.NewServer(smtp.BackendFunc(s.newSession))
+	s.library.Domain = "localhost"
+	s.library.MaxRecipients = maxRecipients
+	// Size, lines, time, TLS and who may use AUTH are the gate's and the session's business: the library
+	// refuses a message of exactly its limit, takes MaxLineLength for the message too, has one deadline for all
+	// of it, and speaks on in plain text after a failed handshake.
+	s.library.MaxMessageBytes, s.library.MaxLineLength = 0, 0
+	s.library.AllowInsecureAuth = true
+	s.library.EnableSMTPUTF8 = true
+	s.library.ErrorLog = libraryLog{o.Log}
 	return s
 }
 
-// Serve accepts connections with STARTTLS offered; it returns nil after Shutdown.
-func (s *Server) Serve(l net.Listener) error {
-	return s.serve(l, func(c net.Conn) net.Conn { return c })
-}
+// Serve accepts connections with STARTTLS offered; ServeTLS with implicit TLS. They return
+// nil after Shutdown.
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
 
-// ServeTLS is Serve with implicit TLS (RFC 8314 §3.3).
+// ServeTLS is Serve with TLS from the first byte (RFC 8314 §3.3).
 func (s *Server) ServeTLS(l net.Listener) error {
-	return s.serve(l, func(c net.Conn) net.Conn { return tls.Server(c, s.options.TLS) })
-}
-
-func (s *Server) serve(l net.Listener, wrap func(net.Conn) net.Conn) error {
-	if !s.track(l) {
-		return nil
+	if s.o.TLS == nil {
+		return errors.New("submission with implicit TLS needs a TLS certificate")
 	}
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			if s.isClosed() {
-				return nil
-			}
-			return err
-		}
-		s.accept(c, wrap)
-	}
+	return s.serve(l, true)
 }
 
-func (s *Server) track(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listeners[l] = true
-	return !s.closed
-}
-
-func (s *Server) isClosed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
-}
-
-// accept serves a connection in a goroutine of its own, or turns it away.
-func (s *Server) accept(c net.Conn, wrap func(net.Conn) net.Conn) {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(c, "421 4.3.2 Too many connections; close some and try again\r\n")
-		_ = c.Close()
-		return
-	}
-	s.wg.Go(func() {
-		defer func() { <-s.slots }()
-		p := &peer{server: s, gate: newGate(c)}
-		defer p.gate.Close()
-		if s.add(p) {
-			s.serveConn(p, wrap(p.gate))
-			s.remove(p)
-		}
-	})
-}
-
-func (s *Server) add(p *peer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.peers[p] = true
-	return !s.closed
-}
-
-func (s *Server) remove(p *peer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.peers, p)
-}
-
-// serveConn runs go-smtp for one connection: what it announces in EHLO is fixed for a server, and the
-// provider's limit is not known from the beginning.
-func (s *Server) serveConn(p *peer, c net.Conn) {
-	server := smtp.NewServer(p)
-	server.Domain = "localhost" // the machine's name is nobody's business
-	server.TLSConfig = s.options.TLS
-	server.AllowInsecureAuth = s.options.AllowInsecureAuth
-	server.MaxRecipients, server.MaxLineLength = maxRecipients, maxLine
-	server.ReadTimeout, server.WriteTimeout = idleTimeout, idleTimeout
-	server.EnableSMTPUTF8 = true
-	server.ErrorLog = quietLog{s.options.Log}
-	if s.options.MaxMessageSize != nil {
-		// go-smtp refuses a message of exactly its limit.
-		if limit := s.options.MaxMessageSize(); limit > 0 {
-			server.MaxMessageBytes = limit + 1
+func (s *Server) serve(l net.Listener, implicit bool) error {
+	e := &entrance{Listener: l, s: s, implicit: implicit, ready: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
+	var accepting sync.WaitGroup
+	accepting.Go(e.accept)
+	err := s.library.Serve(e)
+	_ = e.Close()
+	accepting.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		select {
+		case <-s.done:
+			return nil
+		default:
 		}
 	}
-	_ = server.Serve(&oneConn{conn: c, done: p.gate.done}) // until the connection is closed
-	_ = server.Close()
+	return err
 }
 
-// Shutdown takes no new connections, ends idle ones, and lets running transactions end until ctx
-// does; then it cuts them off.
+// Shutdown lets running transactions end until ctx does; then closes. Idle clients are told
+// 421 and disconnected at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.closed = true
-	for l := range s.listeners {
-		_ = l.Close()
-	}
-	for p := range s.peers {
-		p.finish()
+	first := !s.closing
+	s.closing = true
+	list := make([]*gate, 0, len(s.gates))
+	for g := range s.gates {
+		list = append(list, g)
 	}
 	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(done)
-	}()
-	defer s.cancel()
-	select {
-	case <-done:
+	if !first {
 		return nil
-	case <-ctx.Done():
 	}
+	close(s.done)
+	for _, g := range list {
+		g.retire()
+	}
+	err := s.library.Shutdown(ctx)
 	s.cancel()
-	s.mu.Lock()
-	for p := range s.peers {
-		_ = p.gate.Close()
+	for _, g := range list {
+		_ = g.Close()
 	}
-	s.mu.Unlock()
-	<-done
-	return errors.New("submissions were cut off; their clients know that they were not accepted")
+	return err
 }
 
-// quietLog takes go-smtp's own messages: they may quote what the client sent, so only that
-// something happened is logged.
-type quietLog struct{ log *slog.Logger }
+// enter registers a connection; false: there are too many, or the server is closing.
+func (s *Server) enter(g *gate) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || len(s.gates) >= maxConnections {
+		return false
+	}
+	s.gates[g] = struct{}{}
+	return true
+}
 
-func (q quietLog) Printf(string, ...any) { q.log.Debug("the SMTP library reported an error") }
-func (q quietLog) Println(...any)        { q.log.Debug("the SMTP library reported an error") }
+func (s *Server) leave(g *gate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.gates, g)
+}
+
+// entrance is a listener that puts a gate before each connection.
+type entrance struct {
+	net.Listener
+	s        *Server
+	implicit bool
+	ready    chan net.Conn
+	failed   chan error
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (e *entrance) accept() {
+	var shaking sync.WaitGroup
+	defer shaking.Wait()
+	for {
+		c, err := e.Listener.Accept()
+		if err != nil {
+			e.failed <- err
+			return
+		}
+		g := newGate(e, c, false)
+		switch {
+		case !e.s.enter(g):
+			if !e.implicit { // else it would have to wait for a handshake
+				_ = g.send([]byte("421 4.7.0 Too many connections, try again later\r\n"), farewellTime)
+			}
+			_ = c.Close()
+		case e.implicit:
+			shaking.Go(func() { g.shake(false) })
+		default:
+			e.hand(g)
+		}
+	}
+}
+
+// hand gives a connection to the library.
+func (e *entrance) hand(g *gate) {
+	select {
+	case e.ready <- g:
+	case <-e.closed:
+		_ = g.Close()
+	}
+}
+
+func (e *entrance) Accept() (net.Conn, error) {
+	select {
+	case c := <-e.ready:
+		return c, nil
+	case err := <-e.failed:
+		return nil, err
+	case <-e.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (e *entrance) Close() error {
+	e.once.Do(func() { close(e.closed) })
+	return e.Listener.Close()
+}
+
+// libraryLog takes what the library reports. Of a panic only type and place are logged: its value may
+// hold content.
+type libraryLog struct{ log *slog.Logger }
+
+func (l libraryLog) Printf(format string, v ...any) {
+	if len(v) == 3 { // panic serving ADDRESS: VALUE, STACK
+		logPanic(l.log, v[1], v[2])
+		return
+	}
+	l.log.Debug("SMTP connection ended badly", "event", format)
+}
+
+func (l libraryLog) Println(...any) {}
