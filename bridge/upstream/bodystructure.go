@@ -85,7 +85,11 @@ func (p *parser) extension(first func() bool) bool {
 
 func (p *parser) parameters() bool {
 	n := 0
-	return p.nlist(func() bool { n++; return p.string() }) && n%2 == 0
+	return p.nlist(func() bool {
+		n++
+		text, ok := p.text()
+		return ok && (text != "" || n%2 == 0) // the library takes an empty name for none
+	}) && n%2 == 0
 }
 
 func (p *parser) disposition() bool {

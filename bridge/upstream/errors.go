@@ -54,7 +54,7 @@ func (e *Error) Error() string {
 		s += e.Reply
 	}
 	if e.Remedy != "" {
-		s += ". " + e.Remedy
+		s = strings.TrimRight(s, ".") + ". " + e.Remedy
 	}
 	return s
 }

@@ -7,16 +7,18 @@ import (
 	"time"
 )
 
-// fetchResponse is a FETCH response under way. Its items are held until it is complete or
-// a message has to be streamed; a small message is held too while the UID has not come.
+// fetchResponse is a FETCH response under way. It is held until it is complete, or has
+// become too large: so the UID can be put first, and a connection that ends within it gives the
+// library nothing of it (go-imap's reader and the reader of a cut-off literal race).
 type fetchResponse struct {
 	scanner scanner
+	number  string
 	held    [][]byte
 	size    int // bytes held
 	uid     []byte
 	open    bool // "* n FETCH (" has been written
 	written int  // items
-	number  string
+	broken  bool // the rest cannot be understood
 }
 
 // beginFetch starts behind "* n FETCH".
@@ -28,7 +30,7 @@ func (f *filter) beginFetch(number string, skip int) error {
 	}
 	f.hint()
 	p := &parser{b: f.text, pos: skip}
-	if f.fetch.scanner.quoted || !p.take(' ') || !p.take('(') {
+	if !p.take(' ') || !p.take('(') {
 		return f.abandon(message)
 	}
 	return f.items(p, message)
@@ -44,22 +46,26 @@ func (f *filter) continueFetch() error {
 	if err != nil {
 		return err
 	}
-	if f.fetch.scanner.quoted {
+	if f.fetch.broken {
 		return f.abandon(message)
 	}
 	return f.items(&parser{b: f.text}, message)
 }
 
-// abandon leaves out a response that is no list of items. If a part of it has been
-// written already, that cannot be taken back.
+// abandon leaves the rest of a response out. With its UID at least it stays, so that the
+// message is not taken for expunged. What has been written cannot be taken back.
 func (f *filter) abandon(message int64) error {
-	if f.fetch.open {
+	r := f.fetch
+	switch {
+	case r.open:
 		return &limitError{"the server's FETCH response cannot be understood"}
+	case message >= 0:
+		r.broken = true
+		return f.skip(message)
+	case r.uid != nil:
+		r.finish(f)
 	}
 	f.fetch = nil
-	if message >= 0 {
-		return f.skip(message)
-	}
 	return nil
 }
 
@@ -112,7 +118,7 @@ func (f *filter) message(item []byte, name, section string, size int64) error {
 		return f.skip(size)
 	}
 	head := append(bytes.Clone(item), "{"+strconv.FormatInt(size, 10)+"}\r\n"...)
-	if r.uid == nil && !r.open && int64(r.size)+size <= maxHeld {
+	if !r.open && int64(r.size)+size <= maxHeld {
 		whole, err := f.append(head, size)
 		r.add(whole, false)
 		return err

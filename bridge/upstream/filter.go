@@ -13,7 +13,7 @@ import (
 const (
 	maxLine   = 1 << 20  // one response, with the small literals in it
 	maxNumber = 16 << 20 // a SEARCH response: the numbers of 2 million messages
-	maxHeld   = 4 << 20  // of a FETCH response whose UID has not come yet
+	maxHeld   = 4 << 20  // a FETCH response with the messages in it, until it is streamed
 )
 
 // limits of one connection.
@@ -28,7 +28,7 @@ type limits struct {
 // flag), an unclosed "[" would swallow responses, and no size is limited.
 //
 // Well-formed responses that the library knows pass byte for byte, but for: IMAP4rev2 in
-// capabilities; the case of response codes; LIST's extended data; and
+// capabilities; the case of response codes; LIST's extended data; and ENABLED,
 // ID, SORT, THREAD, METADATA, QUOTA and ACL, which nothing here asks for. The UID comes first
 // in a FETCH response: an item behind a literal is lost unless the UID precedes it.
 //
@@ -73,7 +73,9 @@ func (f *filter) Read(p []byte) (int, error) {
 			if n > 0 {
 				return n, nil
 			}
-			f.err = inside(err)
+			if f.err = inside(err); f.err != nil {
+				f.literal = 0
+			}
 		}
 		if f.err != nil {
 			return 0, f.err

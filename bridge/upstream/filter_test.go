@@ -103,6 +103,15 @@ func TestFilterStreamsLargeMessages(t *testing.T) {
 	}
 }
 
+// A large message is streamed; cut off, it ends in an error, not early.
+func TestFilterCutOffLargeMessage(t *testing.T) {
+	sent := io.MultiReader(strings.NewReader("* 1 FETCH (UID 1 BODY[] {20000000}\r\n"), io.LimitReader(zeros{}, 10<<20))
+	n, err := io.Copy(io.Discard, newFilter(sent, "", limits{line: maxLine, literal: 1 << 30}, noCommands, func() {}))
+	if !errors.Is(err, io.ErrUnexpectedEOF) || n < 10<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
 // FuzzFilter: whatever a server sends, go-imap's client can parse what comes through, no
 // line exceeds the limit, and what comes through once comes through again unchanged.
 func FuzzFilter(f *testing.F) {

@@ -26,10 +26,13 @@ type Conn struct {
 
 	wire    *imapConn
 	hint    *hintSwitch
-	detach  func() bool // from the lease's context
 	reaper  *time.Timer
-	leased  bool
 	discard bool
+
+	// Of a lease: every lease is a Conn of its own, so that a second Release cannot
+	// end the next holder's.
+	kept   *Conn       // the pool's; nil once released
+	detach func() bool // from the lease's context
 }
 
 // hintSwitch is where the filter's hints go; nowhere at first.
@@ -170,6 +173,10 @@ func (p *pool) put(c *Conn) bool {
 	if p.closed || !p.open[c] || !c.usable() {
 		return false
 	}
+	c.Mailbox, c.Selected = "", nil
+	if selected := c.Client.Mailbox(); selected != nil { // the holder may have selected another
+		c.Mailbox = selected.Name
+	}
 	p.idle = append(p.idle, c)
 	c.reaper = time.AfterFunc(idleLimit, func() { p.reap(c) })
 	return true
@@ -215,12 +222,13 @@ func (p *Provider) Acquire(ctx context.Context, mailbox string) (*Conn, error) {
 // Release gives the lease back; a connection whose last command failed with an I/O error,
 // or is not finished, is closed instead. A second Release does nothing.
 func (p *Provider) Release(c *Conn) {
-	if c == nil || !c.leased {
+	if c == nil || c.kept == nil {
 		return
 	}
-	c.leased = false
-	if !c.detach() || !p.pool.put(c) {
-		p.pool.drop(c)
+	kept := c.kept
+	c.kept = nil
+	if !c.detach() || !p.pool.put(kept) {
+		p.pool.drop(kept)
 	}
 	<-p.pool.slots
 }
@@ -262,9 +270,9 @@ var errStale = errors.New("the kept connection was closed")
 // begin hands a connection out, or takes it back if its mailbox could not be selected.
 func (p *Provider) begin(ctx context.Context, c *Conn, err error) (*Conn, error) {
 	if err == nil {
-		c.leased = true
-		c.detach = c.bind(ctx)
-		return c, nil
+		lease := *c
+		lease.kept, lease.detach = c, c.bind(ctx)
+		return &lease, nil
 	}
 	if !p.pool.put(c) {
 		p.pool.drop(c)

@@ -1,10 +1,11 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
-	"io"
+	"net"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,48 +57,48 @@ func TestSubmitRefusedRecipient(t *testing.T) {
 	}
 }
 
-// barrier fails the test if a body arrives before all transactions have reached 354.
+// barrier watches a server's connections: a body must not come before all of them have
+// sent 354.
 type barrier struct {
-	sink
-	mu             sync.Mutex
-	waiting, wants int
-	early          bool
-	all            chan struct{}
+	net.Listener
+	ready atomic.Int32
+	early atomic.Bool
+	wants int32
 }
 
-type barrierSession struct {
-	sinkSession
-	b *barrier
+type barrierConn struct {
+	net.Conn
+	barrier *barrier
+	data    atomic.Bool
 }
 
-func (b *barrier) NewSession(*smtp.Conn) (smtp.Session, error) {
-	return &barrierSession{sinkSession{sink: &b.sink}, b}, nil
+func (b *barrier) Accept() (net.Conn, error) {
+	conn, err := b.Listener.Accept()
+	return &barrierConn{Conn: conn, barrier: b}, err
 }
 
-// Data begins after 354 has been sent.
-func (s *barrierSession) Data(r io.Reader) error {
-	s.b.mu.Lock()
-	if s.b.waiting++; s.b.waiting == s.b.wants {
-		close(s.b.all)
+func (c *barrierConn) Write(p []byte) (int, error) {
+	if bytes.HasPrefix(p, []byte("354 ")) {
+		c.data.Store(true)
+		c.barrier.ready.Add(1)
 	}
-	s.b.mu.Unlock()
-	one := make([]byte, 1)
-	if _, err := io.ReadFull(r, one); err != nil {
-		return err
+	return c.Conn.Write(p)
+}
+
+func (c *barrierConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.data.Load() && c.barrier.ready.Load() < c.barrier.wants {
+		c.barrier.early.Store(true)
 	}
-	select {
-	case <-s.b.all:
-	default:
-		s.b.mu.Lock()
-		s.b.early = true
-		s.b.mu.Unlock()
-	}
-	return s.sinkSession.Data(r)
+	return n, err
 }
 
 func TestSubmitNoBodyBeforeAllAreReady(t *testing.T) {
-	b := &barrier{wants: 8, all: make(chan struct{})}
-	p := newProvider(t, Options{SMTP: smtpServer(t, "insecure", nil, b, nil)})
+	b, backend := &barrier{wants: 8}, &sink{}
+	server := smtp.NewServer(backend)
+	server.AllowInsecureAuth = true
+	port := listen(t, func(l net.Listener) { b.Listener = l; _ = server.Serve(b) }, func() { _ = server.Close() })
+	p := newProvider(t, Options{SMTP: Endpoint{"smtp", "insecure", "127.0.0.1", port}})
 	var all []Transaction
 	for range b.wants {
 		all = append(all, to(strings.Repeat("x\r\n", 100), "b@x.test"))
@@ -106,8 +107,8 @@ func TestSubmitNoBodyBeforeAllAreReady(t *testing.T) {
 	if err = errors.Join(append(results, err)...); err != nil {
 		t.Fatal(err)
 	}
-	if b.early || len(b.messages()) != b.wants {
-		t.Errorf("early %v, %d messages", b.early, len(b.messages()))
+	if b.early.Load() || b.ready.Load() != b.wants || len(backend.messages()) != int(b.wants) {
+		t.Errorf("early %v, %d ready, %d messages", b.early.Load(), b.ready.Load(), len(backend.messages()))
 	}
 }
 
