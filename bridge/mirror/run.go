@@ -281,10 +281,11 @@ func (m *Mirror) fillSome(ctx context.Context) (time.Duration, error) {
 
 // unopened is the next work, by mailbox.
 func (m *Mirror) unopened(ctx context.Context) (map[string][]imap.UID, error) {
+	// The indexes hold what has not been opened only. SQLite does not know how little that is.
 	for _, query := range []string{`
-		SELECT b.name, m.uid FROM mailbox b JOIN message m ON m.mailbox = b.id
+		SELECT b.name, m.uid FROM mailbox b CROSS JOIN message m INDEXED BY message_unopened ON m.mailbox = b.id
 		WHERE b.account = ?1 AND b.name = 'INBOX' AND m.content IS NULL AND m.retry <= ?2 ORDER BY m.uid DESC LIMIT ?3`, `
-		SELECT b.name, m.uid FROM message m JOIN mailbox b ON b.id = m.mailbox
+		SELECT b.name, m.uid FROM message m INDEXED BY message_unopened_date CROSS JOIN mailbox b ON b.id = m.mailbox
 		WHERE m.content IS NULL AND b.account = ?1 AND m.retry <= ?2 ORDER BY m.date DESC LIMIT ?3`} {
 		work, err := m.unopenedBy(ctx, query)
 		if err != nil || len(work) > 0 {
@@ -339,7 +340,7 @@ func (m *Mirror) tendAll(ctx context.Context) (time.Duration, error) {
 // holding are the mailboxes that hold something back.
 func (m *Mirror) holding(ctx context.Context) ([]string, error) {
 	rows, err := m.o.DB.Read().QueryContext(ctx, `
-		SELECT DISTINCT b.name FROM message m JOIN mailbox b ON b.id = m.mailbox
+		SELECT DISTINCT b.name FROM message m INDEXED BY message_held CROSS JOIN mailbox b ON b.id = m.mailbox
 		WHERE m.held > 0 AND b.account = ? AND b.synced`, m.o.Account)
 	if err != nil {
 		return nil, fmt.Errorf("look for messages that are held back: %w", err)

@@ -151,7 +151,7 @@ func criteria(depth int) *rapid.Generator[imap.SearchCriteria] {
 }
 
 func TestSearchFindsWhatAnOracleFinds(t *testing.T) {
-	check(t, flag.Set("rapid.checks", "400"))
+	check(t, flag.Set("rapid.checks", "200"))
 	r := newRig(t)
 	all := r.samples(25)
 	b := r.refreshed("INBOX")

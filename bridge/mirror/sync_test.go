@@ -47,101 +47,118 @@ func (r *rig) compare(t interface{ Fatalf(string, ...any) }, mailbox string) {
 // TestServesTheProvidersUIDs lets two clients change mailboxes, one through the mirror and
 // one at the provider, with restarts, faults and new UIDVALIDITYs between.
 func TestServesTheProvidersUIDs(t *testing.T) {
-	check(t, flag.Set("rapid.checks", "12")) // each starts a provider
-	names := []string{"INBOX", "Archive"}
+	check(t, flag.Set("rapid.checks", "8")) // each starts a provider
 	rapid.Check(t, func(rt *rapid.T) {
-		r := newRig(t)
-		defer r.stop()
-		pick := func(rt *rapid.T) (name string, uid imap.UID) {
-			name = rapid.SampledFrom(names).Draw(rt, "mailbox")
-			if uids, _ := r.atProvider(name); len(uids) > 0 {
-				uid = rapid.SampledFrom(uids).Draw(rt, "uid")
-			}
-			return name, uid
-		}
-		handle := func(name string) *Mailbox {
-			b, err := r.Mailbox(t.Context(), name)
-			if err != nil {
-				rt.Fatalf("%s: %v", name, err)
-			}
-			return b
-		}
-		flags := rapid.SampledFrom([]imap.Flag{imap.FlagSeen, imap.FlagDeleted, imap.FlagFlagged})
-		ok := func(err error) {
-			if err != nil && !errors.Is(err, errReplaced) && !errors.Is(err, ErrOffline) {
-				rt.Fatalf("%v", err)
-			}
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"": func(rt *rapid.T) {
-				for _, name := range names {
-					r.compare(rt, name)
-				}
-			},
-			"deliver": func(rt *rapid.T) {
-				name, _ := pick(rt)
-				for range rapid.IntRange(1, 5).Draw(rt, "n") {
-					r.deliver(name, letter("x", "y"))
-				}
-			},
-			"provider sets flags": func(rt *rapid.T) {
-				if name, uid := pick(rt); uid != 0 {
-					ok(r.provider.SetFlags(alice, name, uint32(uid), string(flags.Draw(rt, "flag"))))
-				}
-			},
-			"provider expunges": func(rt *rapid.T) {
-				if name, uid := pick(rt); uid != 0 {
-					ok(r.provider.Expunge(alice, name, uint32(uid)))
-				}
-			},
-			"provider expunges and gets another": func(rt *rapid.T) {
-				if name, uid := pick(rt); uid != 0 {
-					ok(r.provider.Expunge(alice, name, uint32(uid)))
-					r.deliver(name, letter("x", "y"))
-				}
-			},
-			"new UIDVALIDITY": func(rt *rapid.T) { name, _ := pick(rt); ok(r.provider.ResetUIDValidity(alice, name)) },
-			"store": func(rt *rapid.T) {
-				name, uid := pick(rt)
-				op := rapid.SampledFrom([]imap.StoreFlagsOp{imap.StoreFlagsSet, imap.StoreFlagsAdd, imap.StoreFlagsDel}).Draw(rt, "op")
-				ok(handle(name).Store(t.Context(), imap.UIDSet{{Start: uid, Stop: 0}}, &imap.StoreFlags{Op: op, Flags: []imap.Flag{flags.Draw(rt, "flag")}}))
-			},
-			"expunge": func(rt *rapid.T) { name, _ := pick(rt); ok(handle(name).Expunge(t.Context(), nil)) },
-			"copy or move": func(rt *rapid.T) {
-				name, uid := pick(rt)
-				to, _ := pick(rt)
-				b, move := handle(name), rapid.Bool().Draw(rt, "move")
-				if uid == 0 || move && to == name {
-					return
-				}
-				var err error
-				if move {
-					_, err = b.Move(t.Context(), imap.UIDSetNum(uid), to)
-				} else {
-					_, err = b.Copy(t.Context(), imap.UIDSetNum(uid), to)
-				}
-				ok(err)
-			},
-			"append": func(rt *rapid.T) {
-				name, _ := pick(rt)
-				_, err := r.Append(t.Context(), name, source(letter("x", "y")), nil)
-				ok(err)
-			},
-			"a connection breaks": func(rt *rapid.T) {
-				name, uid := pick(rt)
-				command := rapid.SampledFrom([]string{"SELECT", "UID FETCH", "UID SEARCH", "UID STORE", "UID COPY", "UID MOVE", "UID EXPUNGE"}).Draw(rt, "command")
-				defer r.provider.Inject(bridgetest.Fault{Protocol: "imap", Command: command, Drop: true, After: rapid.Bool().Draw(rt, "after"), Times: 1})()
-				b, err := r.Mailbox(t.Context(), name)
-				ok(err)
-				if err == nil && uid != 0 {
-					_, err := b.Move(t.Context(), imap.UIDSetNum(uid), names[0])
-					ok(err)
-				}
-			},
-			"restart": func(rt *rapid.T) { r.restart() },
-		})
+		c := &clients{newRig(t)}
+		defer c.stop()
+		rt.Repeat(rapid.StateMachineActions(c))
 	})
 }
+
+// clients are the two of them: each method is something one of them does.
+type clients struct{ *rig }
+
+var (
+	twoMailboxes = rapid.SampledFrom([]string{"INBOX", "Archive"})
+	someFlag     = rapid.SampledFrom([]imap.Flag{imap.FlagSeen, imap.FlagDeleted, imap.FlagFlagged})
+	someOp       = rapid.SampledFrom([]imap.StoreFlagsOp{imap.StoreFlagsSet, imap.StoreFlagsAdd, imap.StoreFlagsDel})
+	someCommand  = rapid.SampledFrom([]string{"SELECT", "UID FETCH", "UID SEARCH", "UID STORE", "UID COPY", "UID MOVE", "UID EXPUNGE"})
+)
+
+// pick chooses a mailbox and one of its messages, 0 if it has none.
+func (c *clients) pick(rt *rapid.T) (name string, uid imap.UID) {
+	name = twoMailboxes.Draw(rt, "mailbox")
+	if uids, _ := c.atProvider(name); len(uids) > 0 {
+		uid = rapid.SampledFrom(uids).Draw(rt, "uid")
+	}
+	return name, uid
+}
+
+func (c *clients) handle(rt *rapid.T, name string) *Mailbox {
+	b, err := c.Mailbox(c.t.Context(), name)
+	if err != nil {
+		rt.Fatalf("%s: %v", name, err)
+	}
+	return b
+}
+
+// done accepts what may happen to a client: the mailbox was replaced, the connection broke.
+func (c *clients) done(rt *rapid.T, err error) {
+	if err != nil && !errors.Is(err, errReplaced) && !errors.Is(err, ErrOffline) {
+		rt.Fatalf("%v", err)
+	}
+}
+
+func (c *clients) Check(rt *rapid.T) {
+	c.compare(rt, "INBOX")
+	c.compare(rt, "Archive")
+}
+
+func (c *clients) Deliver(rt *rapid.T) {
+	name := twoMailboxes.Draw(rt, "mailbox")
+	for range rapid.IntRange(1, 5).Draw(rt, "n") {
+		c.deliver(name, letter("x", "y"))
+	}
+}
+
+func (c *clients) FlagAtProvider(rt *rapid.T) {
+	if name, uid := c.pick(rt); uid != 0 {
+		c.done(rt, c.provider.SetFlags(alice, name, uint32(uid), string(someFlag.Draw(rt, "flag"))))
+	}
+}
+
+func (c *clients) ExpungeAtProvider(rt *rapid.T) {
+	if name, uid := c.pick(rt); uid != 0 {
+		c.done(rt, c.provider.Expunge(alice, name, uint32(uid)))
+		if rapid.Bool().Draw(rt, "replaced by another") {
+			c.deliver(name, letter("x", "y"))
+		}
+	}
+}
+
+func (c *clients) Renumber(rt *rapid.T) {
+	c.done(rt, c.provider.ResetUIDValidity(alice, twoMailboxes.Draw(rt, "mailbox")))
+}
+
+func (c *clients) StoreFlags(rt *rapid.T) {
+	name, uid := c.pick(rt)
+	change := &imap.StoreFlags{Op: someOp.Draw(rt, "op"), Flags: []imap.Flag{someFlag.Draw(rt, "flag")}}
+	c.done(rt, c.handle(rt, name).Store(c.t.Context(), imap.UIDSet{{Start: uid, Stop: 0}}, change))
+}
+
+func (c *clients) Expunge(rt *rapid.T) {
+	c.done(rt, c.handle(rt, twoMailboxes.Draw(rt, "mailbox")).Expunge(c.t.Context(), nil))
+}
+
+func (c *clients) CopyOrMove(rt *rapid.T) {
+	name, uid := c.pick(rt)
+	to := twoMailboxes.Draw(rt, "to")
+	b := c.handle(rt, name)
+	transfer := b.Copy
+	if rapid.Bool().Draw(rt, "move") && to != name {
+		transfer = b.Move
+	}
+	_, err := transfer(c.t.Context(), imap.UIDSetNum(uid), to)
+	c.done(rt, err)
+}
+
+func (c *clients) AppendOne(rt *rapid.T) {
+	_, err := c.Append(c.t.Context(), twoMailboxes.Draw(rt, "mailbox"), source(letter("x", "y")), nil)
+	c.done(rt, err)
+}
+
+func (c *clients) MoveOverABrokenConnection(rt *rapid.T) {
+	name, uid := c.pick(rt)
+	defer c.provider.Inject(bridgetest.Fault{Protocol: "imap", Command: someCommand.Draw(rt, "command"), Drop: true,
+		After: rapid.Bool().Draw(rt, "after"), Times: 1})()
+	b, err := c.Mailbox(c.t.Context(), name)
+	if err == nil && uid != 0 {
+		_, err = b.Move(c.t.Context(), imap.UIDSetNum(uid), "INBOX")
+	}
+	c.done(rt, err)
+}
+
+func (c *clients) Restart(*rapid.T) { c.restart() }
 
 func TestFirstFillIsResumed(t *testing.T) {
 	r := newRig(t)

@@ -35,6 +35,7 @@ CREATE INDEX message_held ON message (held) WHERE held > 0;
 CREATE INDEX message_content ON message (content) WHERE content IS NOT NULL;
 
 -- What a message says, opened. Copies of a message share it.
+-- Small columns come first: what follows large ones is slow to reach.
 CREATE TABLE content (
   id        INTEGER PRIMARY KEY AUTOINCREMENT,
   account   TEXT    NOT NULL,
@@ -42,16 +43,15 @@ CREATE TABLE content (
   keywords  TEXT    NOT NULL DEFAULT '',
   size      INTEGER NOT NULL DEFAULT 0,   -- bytes as the client sees it
   sent      INTEGER NOT NULL DEFAULT 0,   -- its Date as yyyymmdd, 0 if it has none
+  cached    INTEGER NOT NULL DEFAULT 0,   -- bytes held in chunk
+  used      INTEGER NOT NULL DEFAULT 0,   -- Unix seconds of the last use
+  partial   INTEGER NOT NULL DEFAULT 0,   -- 1: the text is longer than what body holds
   header    BLOB    NOT NULL DEFAULT x'',
   structure BLOB    NOT NULL DEFAULT x'', -- JSON of mimescan.Part
   fields    TEXT    NOT NULL DEFAULT '',  -- decoded and folded header, a line per field
-  body      TEXT    NOT NULL DEFAULT '',  -- decoded and folded text for search
-  partial   INTEGER NOT NULL DEFAULT 0,   -- 1: the text is longer than what body holds
-  cached    INTEGER NOT NULL DEFAULT 0,   -- bytes held in chunk
-  used      INTEGER NOT NULL DEFAULT 0    -- Unix seconds of the last use
+  body      TEXT    NOT NULL DEFAULT ''   -- decoded and folded text for search
 );
 CREATE INDEX content_used ON content (used) WHERE cached > 0;
-CREATE INDEX content_sealing ON content (account) WHERE kind = 'clear';
 
 -- The opened message in pieces of 256 KiB: a cache with a limit.
 CREATE TABLE chunk (
