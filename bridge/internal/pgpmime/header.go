@@ -98,14 +98,11 @@ const ourPrefix = "x-sealpost-"
 // case, white space or control bytes in the name, an encoded word, a name folded away from
 // its colon, or one behind a bare CR that ends a line for some readers.
 func lookalike(raw []byte) bool {
+	if ourName(raw) {
+		return true
+	}
 	for i, line := range bytes.Split(raw, []byte("\r")) {
-		if i > 0 && bytes.HasPrefix(line, []byte("\n")) {
-			if colon := bytes.IndexByte(raw, ':'); colon >= 0 && colon < bytes.Index(raw, []byte("\r\n")) {
-				continue // a folded line of a field whose name has ended
-			}
-			line = raw // the name itself is folded
-		}
-		if ourName(line) {
+		if i > 0 && !bytes.HasPrefix(line, []byte("\n")) && ourName(line) {
 			return true
 		}
 	}
@@ -114,9 +111,6 @@ func lookalike(raw []byte) bool {
 
 func ourName(line []byte) bool {
 	name, _, _ := bytes.Cut(line, []byte(":"))
-	if len(name) > 4<<10 {
-		name = name[:4<<10]
-	}
 	if bytes.Contains(name, []byte("=?")) {
 		// An encoded word may hold a colon of its own or "?=" before it.
 		return strings.Contains(visible([]byte(mimescan.DecodeWords(string(bytes.TrimSpace(line))))), ourPrefix)

@@ -184,9 +184,14 @@ func (f *fieldScan) line(piece []byte, whole bool) bool {
 	return false
 }
 
+// maxLookalikes bounds what is remembered: a header with more of them is dropped from there on.
+const maxLookalikes = 10000
+
 // end judges the field that ends at the current offset.
 func (f *fieldScan) end() {
-	if lookalike(f.field) || f.hit || f.long && strings.Contains(visible(f.field), ourPrefix) {
+	if n := len(f.found); n >= maxLookalikes {
+		f.found[n-1].End = f.at
+	} else if lookalike(f.field) || f.hit || f.long && strings.Contains(visible(f.field), ourPrefix) {
 		f.found = append(f.found, mimescan.Span{Start: f.start, End: f.at})
 	}
 	f.field, f.long, f.hit, f.start = f.field[:0], false, false, f.at

@@ -82,7 +82,7 @@ type opener struct {
 func Open(message mimescan.Source, k Keys, certs Certificates, now time.Time, dir string) (*Result, error) {
 	o := &opener{keys: k, certs: certs, now: now, dir: dir}
 	r, err := o.open(watched{message, &o.faults})
-	if err == nil {
+	if o.err != nil {
 		err = o.err
 	}
 	if err != nil {

@@ -55,6 +55,15 @@ func TestLookalikesAreDropped(t *testing.T) {
 	}
 }
 
+// A header made of nothing but look-alikes must cost neither time nor memory out of proportion.
+func TestManyLookalikes(t *testing.T) {
+	many := strings.Repeat("A: b\r\nX-Sealpost-Status: evil\r\n", maxLookalikes+100) + strings.Repeat("B\r\n ", 50000) + ": c\r\n"
+	got := withStatus(t, many+"\r\nbody")
+	if strings.Contains(got, "evil") || !strings.HasSuffix(got, "\r\n\r\nbody") || strings.Count(got, "A: b") < maxLookalikes {
+		t.Errorf("%.200q…%q", got, got[len(got)-50:])
+	}
+}
+
 func TestHarmlessFieldsStay(t *testing.T) {
 	for _, message := range []string{
 		"Subject: X-Sealpost-Status: what is it?\r\n\r\nbody",

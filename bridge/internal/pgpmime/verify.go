@@ -157,9 +157,6 @@ func (o *opener) judge(c *openpgp.SignatureCandidate, ring certRing, from sender
 	}
 	cert := ring.certs[c.SignedByEntity]
 	v := verdict{signature: SignatureGood, signer: cert.Fingerprint()}
-	if !c.SignedByEntity.PrimaryKey.CreationTime.Before(o.now.Add(clockSkew)) {
-		return verdict{signature: SignatureBad}
-	}
 	if from.address == "" || !slices.Contains(cert.Addresses(), from.address) {
 		v.signature, v.reason = SignatureMismatch, "signer-differs"
 	} else if !o.intended(c.CorrespondingSig) {
