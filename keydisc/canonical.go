@@ -16,7 +16,21 @@ const (
 	maxSubkeys    = 50
 	maxSignatures = 50  // of one kind on one component; the newest stay
 	maxForged     = 200 // signatures that do not verify; what comes after them is not looked at
+	maxKeyBits    = 8192
 )
+
+// costly says whether one signature by the key may take very long to verify: the parameters of DSA, weak
+// as it is (RFC 9580 §9.1 lets nobody make such keys), have no limit but the packet's.
+func costly(k *packet.PublicKey) bool {
+	bits, err := k.BitLength()
+	switch k.PubKeyAlgo {
+	case packet.PubKeyAlgoDSA:
+		return true
+	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
+		return err != nil || bits > maxKeyBits
+	}
+	return false
+}
 
 // trim drops what nobody needs and what there is too much of. It counts only what the primary key itself has
 // signed: go-crypto verifies when it uses a signature, which is too late for choosing which to keep.
@@ -44,6 +58,9 @@ type trimmer struct{ forged, userIDs int }
 
 func (t *trimmer) subkeys(primary *packet.PublicKey, all []openpgp.Subkey) (kept []openpgp.Subkey) {
 	for _, s := range all {
+		if costly(s.PublicKey) { // a signing subkey signs its binding, too
+			continue
+		}
 		s.Bindings = t.genuine(s.Bindings, func(b *packet.Signature) error { return primary.VerifyKeySignature(s.PublicKey, b) })
 		s.Revocations = t.genuine(s.Revocations, func(r *packet.Signature) error { return primary.VerifySubkeyRevocationSignature(r, s.PublicKey) })
 		if len(s.Bindings) > 0 && len(kept) < maxSubkeys {

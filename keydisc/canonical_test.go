@@ -2,8 +2,11 @@ package keydisc
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,14 +45,20 @@ func parseOne(t *testing.T, data []byte) *Certificate {
 	return certificates[0]
 }
 
+// inTheNameOf is the forger's private key whose signatures claim to be by the victim's.
+func inTheNameOf(victim *packet.PublicKey, forger *openpgp.Entity) *packet.PrivateKey {
+	key := *forger.PrivateKey
+	key.KeyId, key.Fingerprint = victim.KeyId, victim.Fingerprint
+	return &key
+}
+
 // Signatures that others made in the key's name neither revoke it nor push its own out of the limits.
 func TestForgedSignatures(t *testing.T) {
 	e, forger := entity(t, "bob@bravo.test"), entity(t, "mallory@bravo.test")
 	for i := range maxSignatures + 10 {
 		forged := *forger.Identities["<mallory@bravo.test>"].SelfCertifications[0].Packet
 		forged.CreationTime = now.Add(time.Duration(i) * time.Second)
-		forged.IssuerKeyId, forged.IssuerFingerprint = &e.PrimaryKey.KeyId, e.PrimaryKey.Fingerprint
-		if err := forged.SignUserId("<bob@bravo.test>", e.PrimaryKey, forger.PrivateKey, at(forged.CreationTime)); err != nil {
+		if err := forged.SignUserId("<bob@bravo.test>", e.PrimaryKey, inTheNameOf(e.PrimaryKey, forger), at(forged.CreationTime)); err != nil {
 			t.Fatal(err)
 		}
 		id := e.Identities["<bob@bravo.test>"]
@@ -59,6 +68,10 @@ func TestForgedSignatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Revocations = forger.Revocations
+	raw, err := openpgp.ReadKeyRing(bytes.NewReader(public(t, e)))
+	if err != nil || len(raw[0].Identities["<bob@bravo.test>"].SelfCertifications) != maxSignatures+11 {
+		t.Fatal("the forged ones do not look like its own", err)
+	}
 	c := parseOne(t, public(t, e))
 	if err := c.Check("bob@bravo.test", now.Add(time.Hour)); err != nil {
 		t.Error(err)
@@ -102,18 +115,19 @@ func TestForeignSubkey(t *testing.T) {
 
 // A user ID that the key did not sign is not an address of it.
 func TestForeignUserID(t *testing.T) {
-	e, forger := entity(t, "mallory@bravo.test"), entity(t, "mallory@other.test")
-	if err := forger.AddUserId("", "", "bob@bravo.test", at(now)); err != nil {
+	e, bob := entity(t, "mallory@bravo.test"), entity(t, "bob@bravo.test")
+	stolen := bob.Identities["<bob@bravo.test>"]
+	if err := stolen.SelfCertifications[0].Packet.SignUserId(stolen.Name, e.PrimaryKey, inTheNameOf(e.PrimaryKey, bob), at(now)); err != nil {
 		t.Fatal(err)
 	}
-	e.Identities["<bob@bravo.test>"] = forger.Identities["<bob@bravo.test>"]
+	e.Identities[stolen.Name] = stolen
 	c := parseOne(t, public(t, e))
 	if _, err := c.ForAddress("bob@bravo.test"); err == nil || c.Check("bob@bravo.test", now) == nil {
 		t.Error("a stolen user ID counts")
 	}
 	delete(e.Identities, "<mallory@bravo.test>")
-	if c, err := ParseCertificates(public(t, e)); err == nil {
-		t.Errorf("a certificate without a user ID of its own: %v", c[0].Addresses())
+	if _, err := ParseCertificates(public(t, e)); err == nil || !strings.Contains(err.Error(), "signed no user ID") {
+		t.Errorf("a certificate without a user ID of its own: %v", err)
 	}
 	both := append(public(t, e), load(t, "alice").Bytes()...)
 	if parseOne(t, both).Fingerprint() != load(t, "alice").Fingerprint() {
@@ -176,5 +190,28 @@ func TestRevokedUserID(t *testing.T) {
 		if err != nil || merged.Check("old@bravo.test", now) == nil || merged.Check("bob@bravo.test", now) != nil {
 			t.Errorf("%s: %v %v", name, err, merged.Addresses())
 		}
+	}
+}
+
+// A key whose signatures take very long to verify must not keep the program busy.
+func TestCostlyKeys(t *testing.T) {
+	forger := entity(t, "mallory@bravo.test")
+	huge := packet.NewRSAPublicKey(now, &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 16383), E: 65537})
+	id := forger.Identities["<mallory@bravo.test>"]
+	signature := *id.SelfCertifications[0].Packet
+	if err := signature.SignUserId(id.Name, huge, inTheNameOf(huge, forger), at(now)); err != nil {
+		t.Fatal(err)
+	}
+	id.SelfCertifications = []*packet.VerifiableSignature{packet.NewVerifiableSig(&signature)}
+	primary := &openpgp.Entity{PrimaryKey: huge, Identities: forger.Identities}
+	for name, data := range map[string][]byte{"RSA of 16384 bits": public(t, primary), "DSA": mustRead(t, "testdata/dsa.asc")} {
+		if _, err := ParseCertificates(data); err == nil || !strings.Contains(err.Error(), "not supported") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	e := entity(t, "bob@bravo.test")
+	e.Subkeys[0].PublicKey = huge
+	if costlyLeft, err := parseOne(t, public(t, e)).Entity(); err != nil || len(costlyLeft.Subkeys) != 0 {
+		t.Error("a huge subkey was kept", err)
 	}
 }

@@ -99,7 +99,11 @@ func fromEntity(e *openpgp.Entity) (*Certificate, error) {
 	if e.PrivateKey != nil || slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return s.PrivateKey != nil }) {
 		return nil, ErrSecretKey
 	}
-	if trim(e); len(e.Identities) == 0 && len(e.DirectSignatures) == 0 {
+	if costly(e.PrimaryKey) {
+		return nil, fmt.Errorf("certificate %X: its key is DSA or larger than %d bits, which is not supported", e.PrimaryKey.Fingerprint, maxKeyBits)
+	}
+	trim(e)
+	if v6 := e.PrimaryKey.Version >= 6; v6 && len(e.DirectSignatures) == 0 || !v6 && len(e.Identities) == 0 {
 		return nil, fmt.Errorf("certificate %X: its key has signed no user ID", e.PrimaryKey.Fingerprint)
 	}
 	data, err := serialize(e)
