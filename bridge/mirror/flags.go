@@ -1,6 +1,9 @@
 package mirror
 
 import (
+	"context"
+	"database/sql"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -69,4 +72,29 @@ func (m *Mirror) intern(joined string) []imap.Flag {
 		s.known[joined] = flags
 	}
 	return flags
+}
+
+// SetKeywords changes what the mirror says about an opened message, when that is no longer the
+// truth: its signer has been verified since. Other flags than the mirror's own are ignored.
+// Copies in other mailboxes follow when these are loaded again. ErrExpunged if it is gone.
+func (b *Mailbox) SetKeywords(ctx context.Context, uid imap.UID, keywords []imap.Flag) error {
+	defer runtime.KeepAlive(b)
+	b.write.Lock()
+	defer b.write.Unlock()
+	r, ok := b.row(uid)
+	if !ok {
+		return ErrExpunged
+	}
+	if r.content == 0 {
+		return nil // opening it will find the truth
+	}
+	words := joinFlags(slices.DeleteFunc(slices.Clone(keywords), func(f imap.Flag) bool { return !hasFlag(own, f) }))
+	if words == r.words {
+		return nil
+	}
+	e := edit{put: []row{b.m.with(r, r.flags, words)}}
+	return b.commit(ctx, e, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE content SET keywords = ? WHERE id = ?`, words, r.content)
+		return err
+	})
 }

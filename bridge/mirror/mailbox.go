@@ -33,8 +33,9 @@ type Snapshot struct {
 }
 
 const (
-	freshWait = 2 * time.Second // how long a selection waits for the provider
-	freshFor  = time.Second     // how long a state counts as fresh
+	freshWait   = 2 * time.Second  // how long a selection waits for the provider
+	freshFor    = time.Second      // how long a state counts as fresh
+	refreshWait = 10 * time.Second // how long Refresh waits
 )
 
 // Mailbox returns a handle; it waits at most two seconds for a fresh state from the provider
@@ -120,11 +121,14 @@ func (b *box) watched() bool {
 	return len(b.watchers) > 0
 }
 
-// Refresh asks the provider for changes now (NOOP, CHECK), at most once a second.
+// Refresh asks the provider for changes now (NOOP, CHECK), at most once a second, and
+// waits for them at most ten.
 func (b *Mailbox) Refresh(ctx context.Context) error {
 	if b.isFresh() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
 	if err := b.sync(ctx); err != nil {
 		return fmt.Errorf("refresh mailbox %q: %w", b.Name(), err)
 	}

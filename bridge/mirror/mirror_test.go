@@ -1,8 +1,11 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +13,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sealpost/sealpost/bridge/bridgetest"
 	"github.com/sealpost/sealpost/bridge/mimescan"
 )
 
@@ -190,6 +192,28 @@ func TestStore(t *testing.T) {
 	}
 }
 
+func TestKeywordsFollowTheTruth(t *testing.T) {
+	r := newRig(t)
+	uid := r.deliver("INBOX", encryptedMark+letter("a", ""), `\Seen`)
+	b := r.refreshed("INBOX")
+	c, err := b.Content(t.Context(), uid)
+	check(t, err)
+	check(t, c.Message.Close())
+	before := b.Snapshot()
+	check(t, b.SetKeywords(t.Context(), uid, []imap.Flag{"$Encrypted", "$SignerVerified", imap.FlagFlagged}))
+	want := []imap.Flag{imap.FlagSeen, "$Encrypted", "$SignerVerified"}
+	if s := b.Snapshot(); !slices.Equal(s.Messages[0].Flags, want) || s.Version <= before.Version {
+		t.Errorf("shown: %s", describe(s))
+	}
+	r.restart()
+	if s := r.mailbox("INBOX").Snapshot(); !slices.Equal(s.Messages[0].Flags, want) {
+		t.Errorf("after a restart: %s", describe(s))
+	}
+	if err := b.SetKeywords(t.Context(), 99, nil); !errors.Is(err, ErrExpunged) {
+		t.Errorf("a message that is not there: %v", err)
+	}
+}
+
 // lower undoes a provider's folding of keywords.
 func lower(m map[imap.UID]string, from, to string) map[imap.UID]string {
 	for k, v := range m {
@@ -355,4 +379,68 @@ func TestOfflineServesWhatIsKnown(t *testing.T) {
 	}
 }
 
-var _ = bridgetest.Fault{}
+// view is an opened message that holds no bytes of its own.
+type view struct{ mimescan.Source }
+
+func (view) Close() error { return nil }
+
+func TestOpenMayReturnAViewOfWhatIsStored(t *testing.T) {
+	message := letter("large", strings.Repeat("0123456789abcdef\r\n", 150_000))
+	for name, size := range map[string]int64{"cached": 1 << 30, "not cached": 1} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(o *Options) {
+				o.CacheSize = size
+				o.Open = func(_ context.Context, stored mimescan.Source) (*Opened, error) {
+					return &Opened{Message: view{stored}, Kind: Clear}, nil
+				}
+			})
+			uid := r.deliver("INBOX", message)
+			c, err := r.refreshed("INBOX").Content(t.Context(), uid)
+			check(t, err)
+			if got := read(c.Message); got != message {
+				t.Errorf("%d bytes instead of %d", len(got), len(message))
+			}
+			tail := make([]byte, 100)
+			if n, err := c.Message.ReadAt(tail, int64(len(message))-40); n != 40 || err != io.EOF || string(tail[:n]) != message[len(message)-40:] {
+				t.Errorf("the end: %d bytes, %v", n, err)
+			}
+			check(t, c.Message.Close())
+			if _, err := c.Message.ReadAt(tail, 0); err == nil {
+				t.Error("a closed message can be read")
+			}
+		})
+	}
+}
+
+func TestReadingLargeMessagesTakesLittleMemory(t *testing.T) {
+	const size = 40 << 20
+	r := newRig(t, func(o *Options) {
+		o.Open = func(_ context.Context, stored mimescan.Source) (*Opened, error) {
+			return &Opened{Message: view{stored}, Kind: Clear}, nil
+		}
+	})
+	uid := r.deliver("INBOX", "Content-Type: application/octet-stream\r\n\r\n"+strings.Repeat("0123456789abcde\n", size/16))
+	b := r.refreshed("INBOX")
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	peak := before.HeapAlloc
+	c, err := b.Content(t.Context(), uid)
+	check(t, err)
+	defer c.Message.Close()
+	piece := make([]byte, 1<<20)
+	for off := int64(0); off < c.Message.Size(); off += int64(len(piece)) {
+		_, err := c.Message.ReadAt(piece, off)
+		if err != io.EOF {
+			check(t, err)
+		}
+		if off%(8<<20) == 0 {
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			peak = max(peak, after.HeapAlloc)
+		}
+	}
+	if grown := peak - before.HeapAlloc; grown > size/4 {
+		t.Errorf("reading a message of %d bytes holds %d in memory", size, grown)
+	}
+}
