@@ -59,7 +59,7 @@ func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
 		return nil, localRefusal(err)
 	}
 	header, err := mimescan.ReadHeader(raw, root.Header)
-	if err != nil || len(header) == 0 {
+	if err != nil || len(header) == 0 || root.Limited { // beyond the limit another From might hide
 		return nil, &Refusal{Reason: ReasonMalformed, Text: "the message has no header that can be read", Err: err}
 	}
 	m, err := readHeader(e, header)
