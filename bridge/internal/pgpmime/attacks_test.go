@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write testdata/attacks/*.eml anew")
+var update = flag.Bool("update", false, "write the testdata/attacks/*.eml that are missing")
 
 // TestAttacks opens each testdata/attacks/*.eml as bob and compares with the .want beside it: the
 // verdict on the first line, then "shows TEXT" and "hides TEXT" about what is served, and "as stored".
