@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,6 +126,7 @@ func memoryIMAP(t testing.TB, security string, config *tls.Config) (Endpoint, *i
 type sink struct {
 	mu       sync.Mutex
 	accepted []received
+	logins   atomic.Int32
 	refuse   func(to string) error
 	finish   func(to []string) error
 }
@@ -152,6 +154,7 @@ type sinkSession struct {
 func (s *sinkSession) AuthMechanisms() []string { return []string{sasl.Plain} }
 func (s *sinkSession) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, username, password string) error {
+		s.sink.logins.Add(1)
 		if username != testUser || password != testPassword {
 			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "authentication failed"}
 		}

@@ -34,7 +34,14 @@ func (p *Provider) Submit(ctx context.Context, t []Transaction) (results []error
 	if err != nil {
 		return nil, err
 	}
+	if len(jobs) == 0 {
+		return nil, nil
+	}
 	defer closeAll(jobs)
+	// The first login alone: a wrong password is tried once, not once per transaction.
+	if jobs[0].session, err = p.connectSMTP(ctx, false); err != nil {
+		return nil, err
+	}
 	// Connect, MAIL, RCPT everywhere; then DATA everywhere: a refused recipient is known
 	// before any server waits for a body.
 	for _, stage := range []func(context.Context, *submission) error{p.envelope, p.data} {
@@ -134,9 +141,11 @@ func joined(errs []error) error {
 
 // envelope connects and names sender and recipients.
 func (p *Provider) envelope(ctx context.Context, s *submission) error {
-	var err error
-	if s.session, err = p.connectSMTP(ctx, false); err != nil {
-		return err
+	if s.session == nil {
+		var err error
+		if s.session, err = p.connectSMTP(ctx, false); err != nil {
+			return err
+		}
 	}
 	if err := p.accepts(s); err != nil {
 		return err

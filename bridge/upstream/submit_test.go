@@ -213,6 +213,21 @@ func TestNoHammering(t *testing.T) {
 	}
 }
 
+func TestWrongPasswordIsTriedOnce(t *testing.T) {
+	s := &sink{}
+	p := newProvider(t, Options{SMTP: smtpServer(t, "insecure", nil, s, nil), Password: passwordIs("wrong")})
+	for range 2 {
+		_, err := p.Submit(t.Context(), []Transaction{to("x\r\n", "a@x.test"), to("x\r\n", "b@x.test"), to("x\r\n", "c@x.test")})
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != KindAuth {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := s.logins.Load(); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
 func TestGateOpensAgain(t *testing.T) {
 	var g gate
 	refused := &Error{Kind: KindAuth}
