@@ -140,10 +140,20 @@ func TestWatchReportsNewMail(t *testing.T) {
 		done <- p.Watch(ctx, "INBOX", func() { close(ready) }, func() { changed <- struct{}{} })
 	}()
 	<-ready
-	if _, err := user.Append("INBOX", strings.NewReader("Subject: x\r\n\r\n"), &imap.AppendOptions{}); err != nil {
-		t.Fatal(err)
+	// go-imap's server misses what happens right after it has accepted IDLE: so again
+	// until one is seen.
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for seen := false; !seen; {
+		if _, err := user.Append("INBOX", strings.NewReader("Subject: x\r\n\r\n"), &imap.AppendOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-changed:
+			seen = true
+		case <-again.C:
+		}
 	}
-	<-changed
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Watch ended with %v", err)
