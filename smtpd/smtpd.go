@@ -57,9 +57,10 @@ type Server struct {
 	cancel  context.CancelFunc
 	done    chan struct{} // closed by Shutdown
 
-	mu      sync.Mutex
-	gates   map[*gate]struct{}
-	closing bool
+	mu        sync.Mutex
+	gates     map[*gate]struct{}
+	entrances []*entrance
+	closing   bool
 }
 
 // New makes a Server.
@@ -96,6 +97,9 @@ func (s *Server) ServeTLS(l net.Listener) error {
 
 func (s *Server) serve(l net.Listener, implicit bool) error {
 	e := &entrance{Listener: l, s: s, implicit: implicit, ready: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
+	if !s.admit(e) {
+		return e.Close()
+	}
 	var accepting sync.WaitGroup
 	accepting.Go(e.accept)
 	err := s.library.Serve(e)
@@ -111,12 +115,23 @@ func (s *Server) serve(l net.Listener, implicit bool) error {
 	return err
 }
 
+// admit registers a listener for Shutdown, which the library forgets if it is called before Serve.
+func (s *Server) admit(e *entrance) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		s.entrances = append(s.entrances, e)
+	}
+	return !s.closing
+}
+
 // Shutdown lets running transactions end until ctx does; then closes. Idle clients are told
 // 421 and disconnected at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	first := !s.closing
 	s.closing = true
+	entrances := s.entrances
 	list := make([]*gate, 0, len(s.gates))
 	for g := range s.gates {
 		list = append(list, g)
@@ -126,6 +141,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	close(s.done)
+	for _, e := range entrances {
+		_ = e.Close()
+	}
 	for _, g := range list {
 		g.retire()
 	}
@@ -163,6 +181,7 @@ type entrance struct {
 	failed   chan error
 	closed   chan struct{}
 	once     sync.Once
+	err      error // of closing
 }
 
 func (e *entrance) accept() {
@@ -210,8 +229,11 @@ func (e *entrance) Accept() (net.Conn, error) {
 }
 
 func (e *entrance) Close() error {
-	e.once.Do(func() { close(e.closed) })
-	return e.Listener.Close()
+	e.once.Do(func() {
+		close(e.closed)
+		e.err = e.Listener.Close()
+	})
+	return e.err
 }
 
 // libraryLog takes what the library reports. Of a panic only type and place are logged: its value may

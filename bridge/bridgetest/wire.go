@@ -62,7 +62,7 @@ func (w *wire) fill() error {
 	}
 	begins := !w.begun && !w.continued
 	w.begun = err != nil
-	if w.inContent(line) {
+	if w.inContent() {
 		w.pending = line
 		return nil
 	}
@@ -97,15 +97,12 @@ func (w *wire) fillLiteral() (bool, error) {
 	return true, err
 }
 
-// inContent follows the message after DATA up to the line with the dot alone.
-func (w *wire) inContent(line []byte) bool {
+// inContent says whether the client is sending a message: from 354 until the server answers. What ends
+// the message is the library's judgement alone.
+func (w *wire) inContent() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	was := w.content
-	if was && string(line) == ".\r\n" {
-		w.content = false
-	}
-	return was
+	return w.content
 }
 
 // command lets faults strike at a command's first line; false: it does not reach the server.
@@ -231,7 +228,7 @@ func (w *wire) Write(b []byte) (int, error) {
 func (w *wire) follow(b []byte) {
 	switch {
 	case w.protocol == "smtp":
-		w.content = w.content || bytes.HasPrefix(b, []byte("354"))
+		w.content = bytes.HasPrefix(b, []byte("354"))
 	case bytes.HasPrefix(b, []byte("+ ")) && w.offered > 0:
 		w.literal, w.offered = w.offered, 0
 	case w.offered > 0 && !bytes.HasPrefix(b, []byte("* ")):
