@@ -134,7 +134,7 @@ func (l *logBuffer) String() string {
 
 func start(t *testing.T, insecure bool) *rig {
 	t.Helper()
-	certificate, err := bridgetest.CA().Issue(time.Time{}, "localhost")
+	certificate, err := bridgetest.CA().Issue(time.Time{}, "localhost", "127.0.0.1")
 	check(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bridgetest.CA().PEM())

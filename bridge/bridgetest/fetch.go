@@ -84,14 +84,12 @@ func (m *message) envelope() *imap.Envelope {
 // structure falls back to text/plain for a multipart without parts, which the library's writer panics on.
 func (m *message) structure() imap.BodyStructure {
 	structure := imapserver.ExtractBodyStructure(bytes.NewReader(m.bytes))
-	sound := structure != nil
-	if sound {
-		structure.Walk(func(_ []int, part imap.BodyStructure) bool {
-			multi, ok := part.(*imap.BodyStructureMultiPart)
-			sound = sound && (!ok || len(multi.Children) > 0)
-			return true
-		})
-	}
+	sound := true
+	structure.Walk(func(_ []int, part imap.BodyStructure) bool {
+		multi, ok := part.(*imap.BodyStructureMultiPart)
+		sound = sound && (!ok || len(multi.Children) > 0)
+		return true
+	})
 	if !sound {
 		return &imap.BodyStructureSinglePart{Type: "text", Subtype: "plain", Encoding: "8bit", Size: uint32(len(m.bytes))}
 	}

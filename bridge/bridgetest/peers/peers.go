@@ -79,6 +79,12 @@ func Run(t testing.TB, env []string, stdin []byte, program string, args ...strin
 	return out
 }
 
+// Try is Run without environment and input, and returns the error, a *RunError.
+func Try(t testing.TB, program string, args ...string) (string, error) {
+	t.Helper()
+	return try(t, nil, nil, program, args...)
+}
+
 func try(t testing.TB, env []string, stdin []byte, program string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
