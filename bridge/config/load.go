@@ -98,7 +98,16 @@ func decodeProblem(path string, err error) error {
 	if key == "" {
 		key = "syntax"
 	}
-	return Problems{{File: path, Line: line, Key: key, What: strings.TrimPrefix(bad.Error(), "toml: "), Remedy: "compare it with config.example.toml"}}
+	return Problems{{File: path, Line: line, Key: key, What: plainly(bad.Error()), Remedy: "compare it with config.example.toml"}}
+}
+
+// plainly is the library's message without its prefix and the names of our Go types.
+func plainly(message string) string {
+	message = strings.TrimPrefix(message, "toml: ")
+	if kind, _, wrong := strings.Cut(strings.TrimPrefix(message, "cannot decode TOML "), " into "); wrong {
+		return "the value is of the wrong kind (" + kind + ")"
+	}
+	return message
 }
 
 func unknownKey(path string, err *toml.DecodeError) Problem {

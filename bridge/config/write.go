@@ -15,21 +15,29 @@ import (
 // (mode 0600). preamble starts a new file. What results is checked before it
 // replaces anything; an address that is configured already is a Problem.
 func AddAccount(path string, preamble string, a Account) error {
+	_, commit, err := PlanAccount(path, preamble, a)
+	if err != nil {
+		return err
+	}
+	return commit()
+}
+
+// PlanAccount is AddAccount in two steps: the configuration that would result, and the func
+// that writes it.
+func PlanAccount(path string, preamble string, a Account) (planned *Config, commit func() error, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		data, err = []byte(preamble), os.MkdirAll(filepath.Dir(path), 0o700)
+		data, err = []byte(preamble), nil
 	}
 	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
 	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
 		data = append(data, '\n')
 	}
 	data = append(data, accountTOML(a)...)
-	if _, err := parse(path, data); err != nil {
-		return err
-	}
-	return replaceFile(path, data)
+	planned, err = parse(path, data)
+	return planned, func() error { return replaceFile(path, data) }, err
 }
 
 // accountTOML is the block of an account; what has its default value is left out.
@@ -67,8 +75,11 @@ func tomlValue(value any) string {
 }
 
 // replaceFile writes a file next to path and renames it: a crash leaves the old one or the new.
-// Where path is a link, what it points to is replaced.
+// Where path is a link, what it points to is replaced. The folder is made if need be.
 func replaceFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -27,7 +28,7 @@ type initCmd struct {
 	PasswordFile   string `help:"File with the provider's password; asked for if not given." type:"existingfile" placeholder:"FILE"`
 	CAFile         string `name:"ca-file" help:"A further authority for the provider's certificate." type:"existingfile" placeholder:"FILE"`
 	PassphraseFile string `help:"File with the vault's passphrase." type:"existingfile" placeholder:"FILE"`
-	GenerateKey    string `help:"Make a key (the default): compatible or pqc." placeholder:"PROFILE" xor:"key" optional:"" default:""`
+	GenerateKey    string `help:"Make a key (the default): compatible or pqc." placeholder:"PROFILE" xor:"key"`
 	ImportKey      string `help:"Use this secret key." type:"existingfile" placeholder:"FILE" xor:"key"`
 	KeyPassphrase  string `name:"key-passphrase-file" help:"File with the passphrase of the imported key." type:"existingfile" placeholder:"FILE"`
 }
@@ -35,7 +36,7 @@ type initCmd struct {
 func (initCmd) Help() string {
 	return `Example: sealpost init --address alice@example.org --imap imaps://imap.example.org:993 --smtp smtps://smtp.example.org:465 --password-file pass.txt
 
-Nothing is written before the provider has accepted the login.`
+Nothing is written before the provider has accepted the login. For an address that is configured already only the password (and a key, if one is named) is replaced.`
 }
 
 // Run implements the command.
@@ -43,54 +44,113 @@ func (c initCmd) Run(ctx context.Context, g *globals) error {
 	if c.GenerateKey != "" && c.GenerateKey != "compatible" && c.GenerateKey != "pqc" {
 		return fmt.Errorf("%w: --generate-key takes compatible or pqc", errUsage)
 	}
-	account, password, err := c.account(ctx)
+	plan, err := c.plan(ctx, g)
 	if err != nil {
 		return err
 	}
-	preamble, err := c.preamble(g)
+	password, err := c.password()
 	if err != nil {
 		return err
 	}
-	if err := checkLogin(ctx, g, account, password); err != nil {
+	if err := checkLogin(ctx, g, plan.account, password); err != nil {
 		return err
 	}
-	if err := config.AddAccount(g.path(), preamble, account); err != nil {
-		return err
-	}
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	return c.fill(ctx, g, cfg, password)
+	return c.fill(ctx, g, plan, password)
 }
 
-// account is what goes into the configuration, and the provider's password.
-func (c initCmd) account(ctx context.Context) (config.Account, string, error) {
-	a := config.Account{Address: c.Address, IMAP: c.IMAP, SMTP: c.SMTP, Username: c.Username}
-	if c.CAFile != "" {
-		path, err := filepath.Abs(c.CAFile)
-		if err != nil {
-			return a, "", err
+// initPlan is the configuration that will be, and how it is written once everything else has worked.
+type initPlan struct {
+	account config.Account
+	config  *config.Config
+	commit  func() error
+}
+
+// plan looks at the flags and the configuration there is, and changes nothing.
+func (c initCmd) plan(ctx context.Context, g *globals) (initPlan, error) {
+	existing, err := g.load()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return initPlan{}, err
+	}
+	if existing != nil {
+		for _, a := range existing.Accounts {
+			if strings.EqualFold(a.Address, c.Address) {
+				return c.again(g, existing, a)
+			}
 		}
-		a.CAFile = path
+	}
+	account, err := c.account(ctx, g)
+	if err != nil {
+		return initPlan{}, err
+	}
+	preamble, err := c.preamble(g, existing)
+	if err != nil {
+		return initPlan{}, err
+	}
+	planned, commit, err := config.PlanAccount(g.path(), preamble, account)
+	return initPlan{account, planned, commit}, withoutPlace(err)
+}
+
+// again is the plan for an address that is configured already: its settings stay.
+func (c initCmd) again(g *globals, existing *config.Config, a config.Account) (initPlan, error) {
+	caFile, err := absolute(c.CAFile)
+	if err != nil {
+		return initPlan{}, err
+	}
+	for _, flag := range []struct{ name, given, configured string }{
+		{"imap", c.IMAP, a.IMAP}, {"smtp", c.SMTP, a.SMTP}, {"username", c.Username, a.Username}, {"ca-file", caFile, a.CAFile},
+	} {
+		if flag.given != "" && flag.given != flag.configured {
+			return initPlan{}, fmt.Errorf("%s is configured already with another --%s; change it in %s", c.Address, flag.name, g.path())
+		}
+	}
+	if _, err := c.preamble(g, existing); err != nil {
+		return initPlan{}, err
+	}
+	return initPlan{a, existing, func() error { return nil }}, nil
+}
+
+// withoutPlace names what is wrong with the flags, not with a file that has not been written.
+func withoutPlace(err error) error {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return err
+	}
+	var texts []string
+	for _, p := range problems {
+		texts = append(texts, fmt.Sprintf("%s: %s; %s", strings.TrimPrefix(p.Key, "account."), p.What, p.Remedy))
+	}
+	return errors.New(strings.Join(texts, ". "))
+}
+
+// absolute is the path from the root; "" stays.
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
+}
+
+// account is what goes into the configuration.
+func (c initCmd) account(ctx context.Context, g *globals) (config.Account, error) {
+	a := config.Account{Address: c.Address, IMAP: c.IMAP, SMTP: c.SMTP, Username: c.Username}
+	var err error
+	if a.CAFile, err = absolute(c.CAFile); err != nil {
+		return a, err
 	}
 	if a.Username == "" {
 		a.Username = c.Address
 	}
 	if (a.IMAP == "") != (a.SMTP == "") {
-		return a, "", fmt.Errorf("%w: give both --imap and --smtp, or neither", errUsage)
+		return a, fmt.Errorf("%w: give both --imap and --smtp, or neither", errUsage)
 	}
 	if a.IMAP == "" {
-		if err := discover(ctx, &a); err != nil {
-			return a, "", err
-		}
+		err = discover(ctx, g, &a)
 	}
-	password, err := c.password()
-	return a, password, err
+	return a, err
 }
 
 // discover asks the provider's domain for its servers.
-func discover(ctx context.Context, a *config.Account) error {
+func discover(ctx context.Context, g *globals, a *config.Account) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	candidates, err := upstream.Discover(ctx, a.Address)
@@ -100,6 +160,9 @@ func discover(ctx context.Context, a *config.Account) error {
 	a.IMAP, a.SMTP = candidates[0].IMAP.String(), candidates[0].SMTP.String()
 	if candidates[0].Username != "" {
 		a.Username = candidates[0].Username
+	}
+	if candidates[0].Remark != "" {
+		fmt.Fprintln(g.stderr, candidates[0].Remark)
 	}
 	return nil
 }
@@ -122,23 +185,22 @@ func (c initCmd) password() (string, error) {
 }
 
 // preamble starts a new configuration: where state goes, and the passphrase file if one is given.
-func (c initCmd) preamble(g *globals) (string, error) {
+func (c initCmd) preamble(g *globals, existing *config.Config) (string, error) {
+	passphraseFile, err := absolute(c.PassphraseFile)
+	if err != nil {
+		return "", err
+	}
+	if passphraseFile != "" && existing != nil && existing.Vault.PassphraseFile != passphraseFile {
+		return "", fmt.Errorf("%s exists and names another passphrase file; set [vault] passphrase_file there", g.path())
+	}
 	var s strings.Builder
 	s.WriteString("# Sealpost. All keys with their meaning: config.example.toml\n")
 	if state := os.Getenv("XDG_STATE_HOME"); state != "" {
 		fmt.Fprintf(&s, "state_dir = %s\n", strconv.Quote(filepath.Join(state, "sealpost")))
 	}
-	if c.PassphraseFile == "" {
-		return s.String(), nil
+	if passphraseFile != "" {
+		fmt.Fprintf(&s, "\n[vault]\nunlock = [\"file\"]\npassphrase_file = %s\n", strconv.Quote(passphraseFile))
 	}
-	path, err := filepath.Abs(c.PassphraseFile)
-	if err != nil {
-		return "", err
-	}
-	if existing, err := g.load(); err == nil && existing.Vault.PassphraseFile != path {
-		return "", fmt.Errorf("%s exists and names another passphrase file; set [vault] passphrase_file there", g.path())
-	}
-	fmt.Fprintf(&s, "\n[vault]\nunlock = [\"file\"]\npassphrase_file = %s\n", strconv.Quote(path))
 	return s.String(), nil
 }
 
@@ -151,61 +213,69 @@ func checkLogin(ctx context.Context, g *globals, a config.Account, password stri
 	return bridge.CheckLogin(ctx, options, password, g.logger())
 }
 
-// fill puts the password and a key into the vault and prints the client's settings.
-func (c initCmd) fill(ctx context.Context, g *globals, cfg *config.Config, password string) error {
-	b, err := g.open(ctx, cfg, true)
+// fill puts a key and the password into the vault, writes the configuration and prints the
+// client's settings.
+func (c initCmd) fill(ctx context.Context, g *globals, plan initPlan, password string) error {
+	b, err := g.open(ctx, plan.config, true)
 	if err != nil {
-		return fmt.Errorf("%s was written, but: %w", g.path(), err)
-	}
-	defer b.Close()
-	s := &service{bridge: b, config: cfg, configPath: g.path(), listeners: configuredListeners(cfg.Local)}
-	if err := b.SetProviderPassword(ctx, c.Address, password); err != nil {
 		return err
 	}
-	if err := c.provideKey(ctx, g, s); err != nil {
+	defer b.Close()
+	s := &service{bridge: b, config: plan.config, configPath: g.path(), listeners: configuredListeners(plan.config.Local)}
+	keys, err := c.provideKey(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := b.SetProviderPassword(ctx, plan.account.Address, password); err != nil {
+		return err
+	}
+	if err := plan.commit(); err != nil {
 		return err
 	}
 	settings, err := clientOperation.do(ctx, s, none{}, nil)
 	if err != nil {
 		return err
 	}
+	return c.report(g, keys, settings)
+}
+
+func (c initCmd) report(g *globals, keys []keyInfo, settings []clientSettings) error {
+	if err := printKeys(g, keys, false); err != nil {
+		return err
+	}
 	fmt.Fprintf(g.stdout, "Configuration: %s\nSettings for your mail client:\n\n", g.path())
 	for _, one := range settings {
-		if one.Address == c.Address {
-			err = one.print(g, "")
+		if strings.EqualFold(one.Address, c.Address) {
+			if err := one.print(g, ""); err != nil {
+				return err
+			}
 		}
 	}
 	fmt.Fprintln(g.stdout, "Start the bridge with: sealpost run")
-	return err
+	return nil
 }
 
-// provideKey imports or makes the account's key, unless it has one.
-func (c initCmd) provideKey(ctx context.Context, g *globals, s *service) error {
+// provideKey imports or makes the account's key, unless it has one and no other is asked for.
+func (c initCmd) provideKey(ctx context.Context, s *service) ([]keyInfo, error) {
 	a, err := s.account(c.Address)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var infos []keyInfo
-	switch {
-	case c.ImportKey != "":
+	if c.ImportKey != "" {
 		p := keyImportParams{Account: c.Address}
 		if p.Data, err = os.ReadFile(c.ImportKey); err == nil && c.KeyPassphrase != "" {
 			p.Passphrase, err = readSecretFile(c.KeyPassphrase)
 		}
-		if err == nil {
-			infos, err = keyImportOperation.do(ctx, s, p, nil)
+		if err != nil {
+			return nil, err
 		}
-	case len(a.Keys()) == 0:
-		profile := c.GenerateKey
-		if profile == "" {
-			profile = "compatible"
-		}
-		infos, err = keyGenerateOperation.do(ctx, s, keyGenerateParams{c.Address, profile}, nil)
+		return keyImportOperation.do(ctx, s, p, nil)
 	}
-	if err != nil {
-		return err
+	if len(a.Keys()) > 0 && c.GenerateKey == "" {
+		return keyInfos(a.Keys()), nil
 	}
-	return printKeys(g, infos, false)
+	profile := cmp.Or(c.GenerateKey, string(bridge.ProfileCompatible))
+	return keyGenerateOperation.do(ctx, s, keyGenerateParams{c.Address, profile}, nil)
 }
 
 // randomSecret is a password for the demo's users and vaults.

@@ -13,9 +13,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/sealpost/sealpost/bridge"
+	"github.com/sealpost/sealpost/bridge/config"
 )
 
 // Exit codes, the same for every command.
@@ -58,7 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c cli
-	parser, err := kong.New(&c, kong.Name("sealpost"), kong.UsageOnError(), kong.Writers(stdout, stderr),
+	parser, err := kong.New(&c, kong.Name("sealpost"), kong.Writers(stdout, stderr),
 		kong.Description("A local encrypted mail bridge: your mail client at localhost, ciphertext at the provider."),
 		kong.Vars{"version": version(), "config": "$SEALPOST_CONFIG or ~/.config/sealpost/config.toml"},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
@@ -66,14 +71,28 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "sealpost:", err)
 		return exitFailed
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(withDefaults(args))
 	if err != nil {
-		fmt.Fprintf(stderr, "sealpost: %v; see sealpost --help\n", err)
+		fmt.Fprintf(stderr, "sealpost: %s; see sealpost --help\n", oneLine(err.Error()))
 		return exitUsage
 	}
 	g := &globals{configPath: c.Config, stdout: stdout, stderr: stderr}
 	command.BindTo(ctx, (*context.Context)(nil))
 	return exitCode(command.Run(g), stderr)
+}
+
+// withDefaults completes a bare --generate-key: kong knows no flag whose value may be left out.
+func withDefaults(args []string) []string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		switch arg {
+		case "--":
+			return args
+		case "--generate-key":
+			args[i] = "--generate-key=" + string(bridge.ProfileCompatible)
+		}
+	}
+	return args
 }
 
 func exitCode(err error, stderr io.Writer) int {
@@ -83,13 +102,31 @@ func exitCode(err error, stderr io.Writer) int {
 	case errors.Is(err, errAttention):
 		return exitAttention
 	case errors.Is(err, errUsage):
-		fmt.Fprintln(stderr, "sealpost:", err)
+		fmt.Fprintln(stderr, "sealpost:", oneLine(err.Error()))
 		return exitUsage
 	case errors.Is(err, errPrinted):
 		return exitFailed
 	}
-	fmt.Fprintln(stderr, "sealpost:", withRemedy(err))
+	printFailure(stderr, err)
 	return exitFailed
+}
+
+// printFailure prints one line, or one for each problem of the configuration.
+func printFailure(stderr io.Writer, err error) {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		fmt.Fprintln(stderr, "sealpost:", oneLine(withRemedy(err)))
+		return
+	}
+	for _, problem := range problems {
+		fmt.Fprintln(stderr, "sealpost:", oneLine(problem.Error()))
+	}
+}
+
+// oneLine joins the lines of an error (errors.Join makes them), so that it is one where it is printed.
+func oneLine(text string) string {
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	return strings.Join(lines, "; ")
 }
 
 func version() string {
