@@ -38,6 +38,7 @@ type gate struct {
 	mu      sync.Mutex
 	content bool // between 354 and the end of the reply to the message
 	last    bool // close after the next reply
+	shaking bool // a TLS handshake goes on: not a word in plain text
 	handed  bool // another gate has the connection now
 }
 
@@ -145,6 +146,9 @@ func (g *gate) startTLS() error {
 // shake does the TLS handshake and gives the connection to a new gate. If it fails, the
 // connection is closed: not a word in plain text follows.
 func (g *gate) shake(greeted bool) {
+	g.mu.Lock()
+	g.shaking = true
+	g.mu.Unlock()
 	ctx, cancel := context.WithTimeout(g.e.s.ctx, handshakeTime)
 	defer cancel()
 	secured := tls.Server(g.Conn, g.e.s.o.TLS)
@@ -260,11 +264,13 @@ func (g *gate) endAfterReply() {
 func (g *gate) retire() {
 	g.mu.Lock()
 	g.last = true
-	busy := g.content
+	busy, shaking := g.content, g.shaking
 	g.mu.Unlock()
 	if busy {
 		return
 	}
-	_ = g.send([]byte("421 4.3.2 Sealpost is shutting down\r\n"), farewellTime)
+	if !shaking {
+		_ = g.send([]byte("421 4.3.2 Sealpost is shutting down\r\n"), farewellTime)
+	}
 	_ = g.Close()
 }

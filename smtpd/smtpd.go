@@ -60,6 +60,7 @@ type Server struct {
 	mu        sync.Mutex
 	gates     map[*gate]struct{}
 	entrances []*entrance
+	serving   sync.WaitGroup // one for each of them
 	closing   bool
 }
 
@@ -100,6 +101,7 @@ func (s *Server) serve(l net.Listener, implicit bool) error {
 	if !s.admit(e) {
 		return e.Close()
 	}
+	defer s.serving.Done()
 	var accepting sync.WaitGroup
 	accepting.Go(e.accept)
 	err := s.library.Serve(e)
@@ -121,6 +123,7 @@ func (s *Server) admit(e *entrance) bool {
 	defer s.mu.Unlock()
 	if !s.closing {
 		s.entrances = append(s.entrances, e)
+		s.serving.Add(1)
 	}
 	return !s.closing
 }
@@ -147,6 +150,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, g := range list {
 		g.retire()
 	}
+	s.serving.Wait() // the library races if it is shut down while Serve begins
 	err := s.library.Shutdown(ctx)
 	s.cancel()
 	for _, g := range list {

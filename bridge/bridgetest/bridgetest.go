@@ -115,8 +115,8 @@ func (p *Provider) Close() error {
 	for _, d := range p.doors {
 		errs = append(errs, d.Close())
 	}
+	p.serving.Wait() // the libraries race if they are closed while Serve begins
 	errs = append(errs, p.imap.Close(), p.smtp.Shutdown(context.Background()))
-	p.serving.Wait()
 	p.sessions.Wait()
 	return errors.Join(errs...)
 }
