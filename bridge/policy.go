@@ -117,7 +117,7 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 	case r.Ever:
 		return refuse(v, ReasonCertificate, "this address had a certificate before and none can be found now; mail to it is not sent clear. Import a certificate (sealpost contact import), or send this one message with the header X-Sealpost-Policy: clear")
 	case !r.Conclusive:
-		return refuseUnfound(v, r)
+		return refuse(v, ReasonLookup, "it could not be found out whether this address has an OpenPGP certificate. Try again later, or import the certificate (sealpost contact import)")
 	default:
 		return clearUnlessReply(v, m)
 	}
@@ -164,11 +164,14 @@ func clearUnlessReply(v Verdict, m MessageFacts) Verdict {
 	return v
 }
 
+// refuseUnfound: encryption is required and there is nothing to encrypt to. Whether that is certain makes
+// no difference to what the user has to do.
 func refuseUnfound(v Verdict, r RecipientFacts) Verdict {
+	text := "no OpenPGP certificate is known for this address and encryption is required. Ask for the certificate and import it (sealpost contact import), or change the policy"
 	if !r.Conclusive {
-		return refuse(v, ReasonLookup, "it could not be found out whether this address has an OpenPGP certificate. Try again later, or import the certificate (sealpost contact import)")
+		text = "no OpenPGP certificate could be found for this address (not every place answered) and encryption is required. Try again later, or ask for the certificate and import it (sealpost contact import)"
 	}
-	return refuse(v, ReasonNoCertificate, "no OpenPGP certificate is known for this address and encryption is required. Ask for the certificate and import it (sealpost contact import), or change the policy")
+	return refuse(v, ReasonNoCertificate, text)
 }
 
 func refuse(v Verdict, reason Reason, text string) Verdict {
