@@ -5,8 +5,10 @@ package peers
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -186,4 +188,32 @@ func (p *Provider) Find(words ...string) []string {
 		p.t.Fatal(err)
 	}
 	return found
+}
+
+// Put writes a message into a user's INBOX as if it had been there for long; name is its unique name in the
+// Maildir.
+func (p *Provider) Put(address, name string, message []byte) {
+	p.t.Helper()
+	mail, err := user.Lookup("mail") // whose files the Maildirs are
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(mail.Uid)
+	gid, _ := strconv.Atoi(mail.Gid)
+	maildir := p.Maildir(address)
+	for _, dir := range []string{maildir, filepath.Join(maildir, "cur"), filepath.Join(maildir, "new"), filepath.Join(maildir, "tmp")} {
+		if err := os.Mkdir(dir, 0o700); err == nil {
+			err = os.Chown(dir, uid, gid)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+		}
+	}
+	file := filepath.Join(maildir, "cur", name+":2,")
+	if err := os.WriteFile(file, message, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Chown(file, uid, gid); err != nil {
+		p.t.Fatal(err)
+	}
 }
