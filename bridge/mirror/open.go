@@ -222,8 +222,9 @@ type result struct {
 
 func (b *box) saveResults(ctx context.Context, validity uint32, results <-chan result, failed map[imap.UID]error) {
 	var good []*opened
+	var stored []io.Closer
 	for r := range results {
-		defer r.stored.Close()
+		stored = append(stored, r.stored)
 		if r.err != nil {
 			failed[r.uid] = fmt.Errorf("open message %d of %q: %w", r.uid, b.Name(), r.err)
 			b.m.o.Log.Warn("a message cannot be opened now", "mailbox", b.Name(), "uid", r.uid, "error", r.err)
@@ -238,6 +239,9 @@ func (b *box) saveResults(ctx context.Context, validity uint32, results <-chan r
 	}
 	for _, o := range good {
 		_ = o.message.Close()
+	}
+	for _, s := range stored {
+		_ = s.Close()
 	}
 }
 

@@ -112,10 +112,6 @@ type memory struct{ *bytes.Reader }
 
 func (memory) Close() error { return nil }
 func blob(s string) memory  { return memory{bytes.NewReader([]byte(s))} }
-func (m memory) text() string {
-	b, _ := io.ReadAll(io.NewSectionReader(m, 0, m.Size()))
-	return string(b)
-}
 func source(s string) memory { return blob(s) }
 func read(s mimescan.Source) string {
 	b, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))

@@ -120,7 +120,7 @@ func failure(ctx context.Context, op string, at Endpoint, err error) *Error {
 		e.Kind, e.Err, e.Remedy = KindTLS, explain.Err, explain.Remedy
 		return e
 	}
-	e.Err, e.Remedy = explainNetwork(at, err)
+	e.Remedy, e.Err = explainNetwork(at, err)
 	var limit *limitError
 	if errors.As(err, &limit) {
 		e.Kind = KindProtocol
@@ -206,7 +206,7 @@ func wrongSecurity(at Endpoint) string {
 	return "Check the port"
 }
 
-func explainNetwork(at Endpoint, err error) (error, string) {
+func explainNetwork(at Endpoint, err error) (remedy string, explanation error) {
 	var (
 		dns     *net.DNSError
 		timeout interface{ Timeout() bool }
@@ -214,22 +214,22 @@ func explainNetwork(at Endpoint, err error) (error, string) {
 	say := func(text string) error { return &explained{text, err} }
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, ErrClosed):
-		return err, ""
+		return "", err
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return say("no such host " + at.Host), "Check the host name's spelling, and the network"
+		return "Check the host name's spelling, and the network", say("no such host " + at.Host)
 	case errors.As(err, &dns):
-		return say("the name " + at.Host + " could not be looked up"), "Check the network connection"
+		return "Check the network connection", say("the name " + at.Host + " could not be looked up")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return say("connection refused"), "Check host and port; the server may be down"
+		return "Check host and port; the server may be down", say("connection refused")
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return say("no route to it"), "Check the network connection"
+		return "Check the network connection", say("no route to it")
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
-		return say("it did not answer in time"), "Check the network connection, a firewall, and the port"
+		return "Check the network connection, a firewall, and the port", say("it did not answer in time")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return say("it closed the connection"), "Try again later; check the port if it goes on"
+		return "Try again later; check the port if it goes on", say("it closed the connection")
 	}
-	return err, ""
+	return "", err
 }
 
 // notSpoken is the error for a server that answers something else than the protocol.

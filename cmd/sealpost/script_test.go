@@ -26,9 +26,13 @@ func TestMain(m *testing.M) {
 // of its own; testdata/script/README.md describes what it finds and the commands there are.
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 
+// scriptDeadline ends a script in which a command does not.
+const scriptDeadline = 2 * time.Minute
+
 func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir, Setup: setUp, RequireUniqueNames: true,
+		Deadline: time.Now().Add(scriptDeadline),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "json": likeJSON, "plist": isPlist,
 			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded,

@@ -287,14 +287,16 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], l.Addr().String())
 }
 
-// damage FILE: changes bytes in the middle of it.
+// damage FILE OFFSET: changes 16 bytes from there on.
 func damage(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: damage FILE")
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage FILE OFFSET")
 	}
 	data := []byte(ts.ReadFile(args[0]))
-	for i := len(data) / 2; i < len(data)/2+16 && i < len(data); i++ {
-		data[i] ^= 0x15
+	offset, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	for i := range 16 {
+		data[offset+i] ^= 0x15
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 }

@@ -25,19 +25,19 @@ func AutocryptValue(address string, c *keydisc.Certificate) (string, error) {
 
 func autocryptValue(address string, c *keydisc.Certificate, attributes string, at time.Time) (string, error) {
 	if address == "" || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == ';' || r == 0x7f }) {
-		return "", fmt.Errorf("Autocrypt field: %q is not an address it can carry", address)
+		return "", fmt.Errorf("header field Autocrypt: %q is not an address it can carry", address)
 	}
 	own, err := c.ForAddress(address)
 	if err != nil {
-		return "", fmt.Errorf("Autocrypt field: %w", err)
+		return "", fmt.Errorf("header field Autocrypt: %w", err)
 	}
 	key, err := minimal(own, at)
 	if err != nil {
-		return "", fmt.Errorf("Autocrypt field: certificate %s: %w", c.Fingerprint(), err)
+		return "", fmt.Errorf("header field Autocrypt: certificate %s: %w", c.Fingerprint(), err)
 	}
 	value := "addr=" + address + "; " + attributes + "keydata=" + spaced(base64.StdEncoding.EncodeToString(key))
 	if len(value) > maxAutocrypt {
-		return "", fmt.Errorf("Autocrypt field: certificate %s is too large for it", c.Fingerprint())
+		return "", fmt.Errorf("header field Autocrypt: certificate %s is too large for it", c.Fingerprint())
 	}
 	return value, nil
 }
