@@ -110,8 +110,8 @@ func (r *rig) run() (end func()) {
 
 type memory struct{ *bytes.Reader }
 
-func (memory) Close() error { return nil }
-func blob(s string) memory  { return memory{bytes.NewReader([]byte(s))} }
+func (memory) Close() error  { return nil }
+func blob(s string) memory   { return memory{bytes.NewReader([]byte(s))} }
 func source(s string) memory { return blob(s) }
 func read(s mimescan.Source) string {
 	b, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,8 +14,9 @@ import (
 )
 
 type clientCmd struct {
-	For  string `help:"Settings in the form of one program: ${enum}." enum:",thunderbird,apple,outlook,mutt,mbsync,msmtp" default:""`
-	JSON bool   `help:"Print JSON."`
+	For     string `help:"Settings in the form of one program: ${enum}." enum:",thunderbird,apple,outlook,mutt,mbsync,msmtp" default:""`
+	Account string `help:"Only this account." placeholder:"ADDRESS"`
+	JSON    bool   `help:"Print JSON."`
 }
 
 func (clientCmd) Help() string {
@@ -33,13 +35,17 @@ type clientSettings struct {
 	CAFile   string `json:"ca_file"`
 }
 
-var clientOperation = operation[none, []clientSettings]{"client", false, func(ctx context.Context, s *service, _ none, _ bridge.Progress) ([]clientSettings, error) {
+var clientOperation = operation[string, []clientSettings]{"client", false, func(ctx context.Context, s *service, account string, _ bridge.Progress) ([]clientSettings, error) {
+	accounts, err := s.accounts(account)
+	if err != nil {
+		return nil, err
+	}
 	caFile, err := writeCA(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	settings := []clientSettings{}
-	for _, a := range s.bridge.Accounts() {
+	for _, a := range accounts {
 		password, err := a.LocalPassword(ctx)
 		if err != nil {
 			return nil, err
@@ -85,9 +91,12 @@ func configuredListeners(l config.Local) map[string]string {
 
 // Run implements the command.
 func (c clientCmd) Run(ctx context.Context, g *globals) error {
-	settings, err := call(ctx, g, clientOperation, none{})
+	settings, err := call(ctx, g, clientOperation, c.Account)
 	if err != nil {
 		return err
+	}
+	if c.For == "apple" && len(settings) > 1 {
+		return fmt.Errorf("%w: a configuration profile is for one account; name it with --account", errUsage)
 	}
 	if c.JSON {
 		return g.printJSON(settings)
@@ -101,28 +110,38 @@ func (c clientCmd) Run(ctx context.Context, g *globals) error {
 }
 
 func (s clientSettings) print(g *globals, program string) error {
+	if program != "" && (s.IMAPS == "" || s.SMTPS == "") {
+		return fmt.Errorf("imaps or smtps is off in [local], and the settings for %s need both; turn them on", program)
+	}
 	text := clientTexts[program]
-	t, err := template.New(program).Funcs(template.FuncMap{"host": hostOf, "port": portOf, "under": underscored, "ca": derOf, "uuid": uuidOf}).Parse(text)
+	t, err := template.New(program).Funcs(template.FuncMap{"host": hostOf, "port": portOf, "under": underscored, "ca": derOf, "uuid": uuidOf, "listeners": listenersOf}).Parse(text)
 	if err != nil {
 		return err
 	}
 	return t.Execute(g.stdout, s)
 }
 
-func hostOf(address string) string {
+func hostOf(address string) (string, error) {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return "(off)"
-	}
-	return host
+	return host, err
 }
 
-func portOf(address string) string {
+func portOf(address string) (string, error) {
 	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return "(off)"
+	return port, err
+}
+
+// listenersOf names those that are on.
+func listenersOf(startTLS, tls string) string {
+	switch {
+	case startTLS == "" && tls == "":
+		return "off"
+	case startTLS == "":
+		return tls + " (TLS)"
+	case tls == "":
+		return startTLS + " (STARTTLS)"
 	}
-	return port
+	return startTLS + " (STARTTLS) or " + tls + " (TLS)"
 }
 
 func underscored(address string) string {

@@ -35,8 +35,8 @@ var clientTexts = map[string]string{
 	"": `{{.Address}}
   User name      {{.Username}}
   Password       {{.Password}}
-  IMAP           {{.IMAP}} (STARTTLS) or {{.IMAPS}} (TLS)
-  SMTP           {{.SMTP}} (STARTTLS) or {{.SMTPS}} (TLS)
+  IMAP           {{listeners .IMAP .IMAPS}}
+  SMTP           {{listeners .SMTP .SMTPS}}
   Trust the CA   {{.CAFile}}
 
 `,

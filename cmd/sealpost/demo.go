@@ -132,7 +132,7 @@ func (d *demo) addUser(ctx context.Context, user bridgetest.User) error {
 	if u.daemon, err = listen(ctx, u.service, d.g.logger()); err != nil {
 		return err
 	}
-	settings, err := clientOperation.do(ctx, u.service, none{}, nil)
+	settings, err := clientOperation.do(ctx, u.service, "", nil)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (d *demo) printSettings() {
 	fmt.Fprintln(d.g.stdout, "\nThe bridges stay up. Point a mail client at one of them:")
 	fmt.Fprintln(d.g.stdout)
 	for _, address := range []string{demoAlice, demoBob} {
-		settings, err := clientOperation.do(context.Background(), d.users[address].service, none{}, nil)
+		settings, err := clientOperation.do(context.Background(), d.users[address].service, "", nil)
 		if err == nil {
 			_ = settings[0].print(d.g, "")
 		}

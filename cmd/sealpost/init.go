@@ -232,7 +232,7 @@ func (c initCmd) fill(ctx context.Context, g *globals, plan initPlan, password s
 	if err := plan.commit(); err != nil {
 		return err
 	}
-	settings, err := clientOperation.do(ctx, s, none{}, nil)
+	settings, err := clientOperation.do(ctx, s, "", nil)
 	if err != nil {
 		return err
 	}
