@@ -129,6 +129,9 @@ var contactFindOperation = operation[string, found]{"contact-find", false, func(
 
 // Run implements the command.
 func (c contactFindCmd) Run(ctx context.Context, g *globals) error {
+	if err := checkAddresses(c.Address); err != nil {
+		return err
+	}
 	f, err := call(ctx, g, contactFindOperation, c.Address)
 	if err != nil {
 		return err
@@ -146,7 +149,7 @@ func (c contactFindCmd) Run(ctx context.Context, g *globals) error {
 }
 
 type contactImportCmd struct {
-	File string `arg:"" help:"Certificates, ASCII-armored or binary; - reads standard input." type:"filecontent"`
+	File []byte `arg:"" help:"Certificates, ASCII-armored or binary; - reads standard input." type:"filecontent"`
 	JSON bool   `help:"Print JSON."`
 }
 
@@ -168,7 +171,7 @@ var contactImportOperation = operation[[]byte, []contactInfo]{"contact-import", 
 
 // Run implements the command.
 func (c contactImportCmd) Run(ctx context.Context, g *globals) error {
-	infos, err := call(ctx, g, contactImportOperation, []byte(c.File))
+	infos, err := call(ctx, g, contactImportOperation, c.File)
 	if err != nil {
 		return err
 	}

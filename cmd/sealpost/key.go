@@ -183,11 +183,19 @@ var keyExportOperation = operation[keyExportParams, []byte]{"key-export", false,
 		}
 		p.Fingerprint = string(certificate.Fingerprint())
 	}
+	armored, err := p.export(ctx, a)
+	if errors.Is(err, bridge.ErrNoKey) {
+		err = fmt.Errorf("%s: %w; see sealpost key list", p.Fingerprint, err)
+	}
+	return armored, err
+}}
+
+func (p keyExportParams) export(ctx context.Context, a *bridge.Account) ([]byte, error) {
 	if !p.Secret {
 		return a.ExportCertificate(keydisc.Fingerprint(p.Fingerprint))
 	}
 	return a.ExportKey(ctx, keydisc.Fingerprint(p.Fingerprint), p.Passphrase)
-}}
+}
 
 // Run implements the command.
 func (c keyExportCmd) Run(ctx context.Context, g *globals) error {
@@ -218,6 +226,9 @@ func (c keyExportCmd) Run(ctx context.Context, g *globals) error {
 // writeNewFile writes a file only its owner can read; it never overwrites.
 func writeNewFile(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s exists and is not overwritten; name another file", path)
+	}
 	if err != nil {
 		return err
 	}

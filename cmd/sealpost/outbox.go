@@ -63,7 +63,10 @@ type outboxRetryCmd struct {
 func (outboxRetryCmd) Help() string { return "Example: sealpost outbox retry 3" }
 
 var outboxRetryOperation = operation[int64, none]{"outbox-retry", false, func(ctx context.Context, s *service, id int64, _ bridge.Progress) (none, error) {
-	return none{}, s.bridge.Outbox().Retry(ctx, id)
+	if err := s.bridge.Outbox().Retry(ctx, id); err != nil {
+		return none{}, fmt.Errorf("message %d: %w; see sealpost outbox list", id, err)
+	}
+	return none{}, nil
 }}
 
 // Run implements the command.

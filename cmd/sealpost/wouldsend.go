@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/mail"
+	"slices"
 
 	"github.com/sealpost/sealpost/bridge"
 )
@@ -55,8 +57,21 @@ func (s *service) accounts(address string) ([]*bridge.Account, error) {
 	return []*bridge.Account{a}, err
 }
 
+// checkAddresses says which is none.
+func checkAddresses(addresses ...string) error {
+	for _, address := range addresses {
+		if parsed, err := mail.ParseAddress(address); err != nil || parsed.Address != address {
+			return fmt.Errorf("%w: %q is not a mail address; write it as name@example.org", errUsage, address)
+		}
+	}
+	return nil
+}
+
 // Run implements the command.
 func (c wouldSendCmd) Run(ctx context.Context, g *globals) error {
+	if err := checkAddresses(slices.Concat([]string{c.From}, c.To, c.Bcc)...); err != nil {
+		return err
+	}
 	preview, err := call(ctx, g, wouldSendOperation, wouldSendParams{c.From, c.To, c.Bcc})
 	if err != nil {
 		return err
@@ -73,12 +88,11 @@ func (c wouldSendCmd) Run(ctx context.Context, g *globals) error {
 }
 
 func printPreview(g *globals, p bridge.Preview) {
-	fmt.Fprintf(g.stdout, "The message would be: %s\n", map[string]string{
-		"encrypt": "sent encrypted", "clear": "sent in clear", "refuse": "refused; nobody would get it",
-	}[p.Decision])
+	what := map[string]string{"encrypt": "sent encrypted", "clear": "sent in clear", "refuse": "refused; nobody would get it"}[p.Decision]
 	if p.Split {
-		fmt.Fprintln(g.stdout, "It would be split: some recipients get it encrypted, others in clear.")
+		what = "split: some recipients get it encrypted, others in clear"
 	}
+	fmt.Fprintf(g.stdout, "The message would be: %s\n", what)
 	for _, r := range p.Recipients {
 		fmt.Fprintf(g.stdout, "\n%s: %s (%s)\n", r.Address, r.Decision, r.Rule)
 		if r.Fingerprint != "" {
