@@ -143,11 +143,14 @@ func (a *Account) sealsIn(mailbox string) bool {
 
 // run keeps the account in step with its provider until ctx ends.
 func (a *Account) run(ctx context.Context) error {
-	go func() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
 		if err := a.finishReplacements(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("half-done replacements could not be read", "cause", err)
 		}
-	}()
+	})
+	wg.Go(func() { _ = a.provider.Check(ctx) }) // learns the provider's SIZE; what fails shows in State
 	return a.mirror.Run(ctx)
 }
 

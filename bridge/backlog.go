@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -64,7 +65,7 @@ func (a *Account) replaceInMailbox(ctx context.Context, name string, kind mirror
 	}
 	view := mailbox.Snapshot()
 	total.Messages += len(view.Messages)
-	uids, err := ofKind(ctx, mailbox, view, kind)
+	uids, err := ofKind(ctx, mailbox, view, kind, func(uid imap.UID, err error) { total.failed(name, uid, err) })
 	if err != nil {
 		return err
 	}
@@ -77,8 +78,7 @@ func (a *Account) replaceInMailbox(ctx context.Context, name string, kind mirror
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			total.Left++
-			total.Failures = append(total.Failures, fmt.Sprintf("%s, UID %d: %v", name, uid, err))
+			total.failed(name, uid, err)
 			continue
 		}
 		total.Done++
@@ -87,8 +87,15 @@ func (a *Account) replaceInMailbox(ctx context.Context, name string, kind mirror
 	return mailbox.Refresh(ctx)
 }
 
-// ofKind is the messages of one kind, newest first; those that cannot be opened now are an error.
-func ofKind(ctx context.Context, mailbox *mirror.Mailbox, view *mirror.Snapshot, kind mirror.Kind) ([]imap.UID, error) {
+// failed notes a message that is left as it was.
+func (r *BacklogResult) failed(mailbox string, uid imap.UID, err error) {
+	r.Left++
+	r.Failures = append(r.Failures, fmt.Sprintf("%s, UID %d: %v", mailbox, uid, err))
+}
+
+// ofKind is the messages of one kind, newest first. One that cannot be opened now is told to
+// failed; one that has gone since is nobody's business.
+func ofKind(ctx context.Context, mailbox *mirror.Mailbox, view *mirror.Snapshot, kind mirror.Kind, failed func(imap.UID, error)) ([]imap.UID, error) {
 	all := make([]imap.UID, len(view.Messages))
 	for i, m := range view.Messages {
 		all[i] = m.UID
@@ -96,10 +103,17 @@ func ofKind(ctx context.Context, mailbox *mirror.Mailbox, view *mirror.Snapshot,
 	slices.Reverse(all)
 	var found []imap.UID
 	err := mailbox.Summaries(ctx, all, func(uid imap.UID, s *mirror.Summary, err error) error {
-		if err == nil && s.Kind == kind {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, mirror.ErrOffline):
+			return err
+		case err == nil && s.Kind == kind:
 			found = append(found, uid)
+		case err != nil && !errors.Is(err, mirror.ErrExpunged):
+			failed(uid, err)
 		}
-		return err
+		return nil
 	})
 	return found, err
 }
