@@ -20,7 +20,7 @@ type clientCmd struct {
 }
 
 func (clientCmd) Help() string {
-	return "Example: sealpost client --for thunderbird\n\n--for apple prints a configuration profile: sealpost client --for apple > sealpost.mobileconfig, then open that file."
+	return "Example:\n\n    sealpost client --for thunderbird\n\n--for apple prints a configuration profile: sealpost client --for apple > sealpost.mobileconfig, then open that file."
 }
 
 // clientSettings is what a mail client needs for one account; listeners are host:port, "" if off.

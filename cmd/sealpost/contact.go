@@ -17,6 +17,8 @@ type contactCmd struct {
 	Import contactImportCmd `cmd:"" help:"Take certificates from a file and pin them."`
 }
 
+func (contactCmd) Help() string { return "Example:\n\n    sealpost contact find bob@bravo.test" }
+
 // contactInfo is one contact as printed.
 type contactInfo struct {
 	Address     string     `json:"address"`
@@ -81,7 +83,7 @@ type contactListCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
-func (contactListCmd) Help() string { return "Example: sealpost contact list --json" }
+func (contactListCmd) Help() string { return "Example:\n\n    sealpost contact list --json" }
 
 var contactListOperation = operation[none, []contactInfo]{"contact-list", false, func(ctx context.Context, s *service, _ none, _ bridge.Progress) ([]contactInfo, error) {
 	list, err := s.bridge.Contacts().List(ctx)
@@ -103,7 +105,7 @@ type contactFindCmd struct {
 }
 
 func (contactFindCmd) Help() string {
-	return "Example: sealpost contact find bob@bravo.test\n\nExits with 3 if there is no certificate that can be used."
+	return "Example:\n\n    sealpost contact find bob@bravo.test\n\nExits with 3 if there is no certificate that can be used."
 }
 
 // found is a contact and why it cannot be used, if so.
@@ -154,7 +156,7 @@ type contactImportCmd struct {
 }
 
 func (contactImportCmd) Help() string {
-	return "Example: sealpost contact import bob.asc\n\nReplaces what was pinned for the addresses in the file: make sure that it is the right person's."
+	return "Example:\n\n    sealpost contact import bob.asc\n\nReplaces what was pinned for the addresses in the file: make sure that it is the right person's."
 }
 
 var contactImportOperation = operation[[]byte, []contactInfo]{"contact-import", false, func(ctx context.Context, s *service, data []byte, _ bridge.Progress) ([]contactInfo, error) {

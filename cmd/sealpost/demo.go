@@ -23,7 +23,7 @@ type demoCmd struct {
 }
 
 func (demoCmd) Help() string {
-	return "Example: sealpost demo\n\nA provider, a Web Key Directory and the bridges of Alice and Bob in one process. It sends through Alice's bridge, reads through Bob's, shows what the provider stores, and stays up for your own mail client."
+	return "Example:\n\n    sealpost demo\n\nA provider, a Web Key Directory and the bridges of Alice and Bob in one process. It sends through Alice's bridge, reads through Bob's, shows what the provider stores, and stays up for your own mail client."
 }
 
 const (

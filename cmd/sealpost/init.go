@@ -34,7 +34,9 @@ type initCmd struct {
 }
 
 func (initCmd) Help() string {
-	return `Example: sealpost init --address alice@example.org --imap imaps://imap.example.org:993 --smtp smtps://smtp.example.org:465 --password-file pass.txt
+	return `Example:
+
+    sealpost init --address alice@example.org --imap imaps://imap.example.org:993 --smtp smtps://smtp.example.org:465 --password-file pass.txt
 
 Nothing is written before the provider has accepted the login. For an address that is configured already only the password (and a key, if one is named) is replaced.`
 }

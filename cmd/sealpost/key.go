@@ -18,6 +18,8 @@ type keyCmd struct {
 	Export   keyExportCmd   `cmd:"" help:"Write your certificate, or your secret key."`
 }
 
+func (keyCmd) Help() string { return "Example:\n\n    sealpost key list" }
+
 // keyInfo is one key as printed.
 type keyInfo struct {
 	Fingerprint string     `json:"fingerprint"`
@@ -58,7 +60,7 @@ type keyListCmd struct {
 	JSON    bool   `help:"Print JSON."`
 }
 
-func (keyListCmd) Help() string { return "Example: sealpost key list --json" }
+func (keyListCmd) Help() string { return "Example:\n\n    sealpost key list --json" }
 
 var keyListOperation = operation[string, []keyInfo]{"key-list", false, func(_ context.Context, s *service, account string, _ bridge.Progress) ([]keyInfo, error) {
 	accounts, err := s.accounts(account)
@@ -86,7 +88,7 @@ type keyGenerateCmd struct {
 	JSON    bool   `help:"Print JSON."`
 }
 
-func (keyGenerateCmd) Help() string { return "Example: sealpost key generate --profile pqc" }
+func (keyGenerateCmd) Help() string { return "Example:\n\n    sealpost key generate --profile pqc" }
 
 type keyGenerateParams struct{ Account, Profile string }
 
@@ -116,7 +118,7 @@ type keyImportCmd struct {
 }
 
 func (keyImportCmd) Help() string {
-	return "Example: gpg --export-secret-keys alice@alpha.test > key.pgp && sealpost key import key.pgp --key-passphrase-file pass.txt"
+	return "Example:\n\n    gpg --export-secret-keys alice@alpha.test > key.pgp && sealpost key import key.pgp --key-passphrase-file pass.txt"
 }
 
 type keyImportParams struct {
@@ -162,7 +164,7 @@ type keyExportCmd struct {
 }
 
 func (keyExportCmd) Help() string {
-	return "Example: sealpost key export --secret --key-passphrase-file pass.txt --out alice.asc\n\nThe file can be imported with gpg --import. Whoever has it and its passphrase can read your mail."
+	return "Example:\n\n    sealpost key export --secret --key-passphrase-file pass.txt --out alice.asc\n\nThe file can be imported with gpg --import. Whoever has it and its passphrase can read your mail."
 }
 
 type keyExportParams struct {

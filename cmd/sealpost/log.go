@@ -16,12 +16,14 @@ type logCmd struct {
 	Verify logVerifyCmd `cmd:"" help:"Check that no entry was changed or removed."`
 }
 
+func (logCmd) Help() string { return "Example:\n\n    sealpost log --follow" }
+
 type logShowCmd struct {
 	Follow bool `help:"Go on showing new entries until interrupted."`
 	JSON   bool `help:"Print one JSON object a line."`
 }
 
-func (logShowCmd) Help() string { return "Example: sealpost log --follow --json" }
+func (logShowCmd) Help() string { return "Example:\n\n    sealpost log show --follow --json" }
 
 // page is how many entries travel at once.
 const page = 1000
@@ -80,7 +82,7 @@ type logVerifyCmd struct {
 }
 
 func (logVerifyCmd) Help() string {
-	return "Example: sealpost log verify\n\nExits with 3 if the chain is broken."
+	return "Example:\n\n    sealpost log verify\n\nExits with 3 if the chain is broken."
 }
 
 type logVerification struct {

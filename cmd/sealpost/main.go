@@ -63,10 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c cli
-	parser, err := kong.New(&c, kong.Name("sealpost"), kong.Writers(stdout, stderr),
-		kong.Description("A local encrypted mail bridge: your mail client at localhost, ciphertext at the provider."),
-		kong.Vars{"version": version(), "config": "$SEALPOST_CONFIG or ~/.config/sealpost/config.toml"},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	parser, err := newParser(&c, stdout, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "sealpost:", err)
 		return exitFailed
@@ -79,6 +76,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	g := &globals{configPath: c.Config, stdout: stdout, stderr: stderr}
 	command.BindTo(ctx, (*context.Context)(nil))
 	return exitCode(command.Run(g), stderr)
+}
+
+func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
+	return kong.New(c, kong.Name("sealpost"), kong.Writers(stdout, stderr),
+		kong.Description("A local encrypted mail bridge: your mail client at localhost, ciphertext at the provider.\n\nExample:\n\n    sealpost demo"),
+		kong.Vars{"version": version(), "config": "$SEALPOST_CONFIG or ~/.config/sealpost/config.toml"},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 }
 
 // withDefaults completes a bare --generate-key: kong knows no flag whose value may be left out.

@@ -14,6 +14,8 @@ type outboxCmd struct {
 	Retry outboxRetryCmd `cmd:"" help:"Try one again now."`
 }
 
+func (outboxCmd) Help() string { return "Example:\n\n    sealpost outbox list" }
+
 // waiting is a message of the outbox as printed.
 type waiting struct {
 	ID        int64     `json:"id"`
@@ -30,7 +32,7 @@ type outboxListCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
-func (outboxListCmd) Help() string { return "Example: sealpost outbox list" }
+func (outboxListCmd) Help() string { return "Example:\n\n    sealpost outbox list" }
 
 var outboxListOperation = operation[none, []waiting]{"outbox-list", false, func(ctx context.Context, s *service, _ none, _ bridge.Progress) ([]waiting, error) {
 	messages, err := s.bridge.Outbox().List(ctx)
@@ -60,7 +62,7 @@ type outboxRetryCmd struct {
 	ID int64 `arg:"" help:"Number from sealpost outbox list."`
 }
 
-func (outboxRetryCmd) Help() string { return "Example: sealpost outbox retry 3" }
+func (outboxRetryCmd) Help() string { return "Example:\n\n    sealpost outbox retry 3" }
 
 var outboxRetryOperation = operation[int64, none]{"outbox-retry", false, func(ctx context.Context, s *service, id int64, _ bridge.Progress) (none, error) {
 	if err := s.bridge.Outbox().Retry(ctx, id); err != nil {

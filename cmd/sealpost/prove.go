@@ -14,7 +14,7 @@ type proveCmd struct {
 }
 
 func (proveCmd) Help() string {
-	return "Example: sealpost prove --mailbox INBOX\n\nReadable means that subject or body can be read without your key. Exits with 3 if there is such a message."
+	return "Example:\n\n    sealpost prove --mailbox INBOX\n\nReadable means that subject or body can be read without your key. Exits with 3 if there is such a message."
 }
 
 // proof is what the provider stores: how many messages are readable there, and which.

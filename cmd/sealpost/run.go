@@ -24,7 +24,7 @@ import (
 type runCmd struct{}
 
 func (runCmd) Help() string {
-	return "Example: sealpost run\n\nPrints a line for each listener, then ready; the log goes to stderr ($SEALPOST_LOG=debug|info|warn). SIGTERM ends it, SIGHUP reloads the policy."
+	return "Example:\n\n    sealpost run\n\nPrints a line for each listener, then ready; the log goes to stderr ($SEALPOST_LOG=debug|info|warn). SIGTERM ends it, SIGHUP reloads the policy."
 }
 
 // Run implements the command.

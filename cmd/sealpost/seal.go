@@ -18,13 +18,13 @@ type replaceFlags struct {
 type sealCmd struct{ replaceFlags }
 
 func (sealCmd) Help() string {
-	return "Example: sealpost seal --mailbox Archive --dry-run\n\nEach message is replaced by a copy encrypted to your key, after the copy has been read back and compared. It can be stopped and started again."
+	return "Example:\n\n    sealpost seal --mailbox Archive --dry-run\n\nEach message is replaced by a copy encrypted to your key, after the copy has been read back and compared. It can be stopped and started again."
 }
 
 type unsealCmd struct{ replaceFlags }
 
 func (unsealCmd) Help() string {
-	return "Example: sealpost unseal --mailbox Archive\n\nThe account needs seal = \"off\" first."
+	return "Example:\n\n    sealpost unseal --mailbox Archive\n\nThe account needs seal = \"off\" first."
 }
 
 type replaceParams struct {

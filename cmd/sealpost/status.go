@@ -12,7 +12,7 @@ type statusCmd struct {
 }
 
 func (statusCmd) Help() string {
-	return "Example: sealpost status --json\n\nExits with 3 if something needs attention."
+	return "Example:\n\n    sealpost status --json\n\nExits with 3 if something needs attention."
 }
 
 type status struct {

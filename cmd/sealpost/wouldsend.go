@@ -17,7 +17,7 @@ type wouldSendCmd struct {
 }
 
 func (wouldSendCmd) Help() string {
-	return "Example: sealpost would-send --from alice@alpha.test --to bob@bravo.test,carol@charlie.test\n\nExits with 3 if the message would be refused."
+	return "Example:\n\n    sealpost would-send --from alice@alpha.test --to bob@bravo.test,carol@charlie.test\n\nExits with 3 if the message would be refused."
 }
 
 type wouldSendParams struct {
