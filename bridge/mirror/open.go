@@ -163,14 +163,27 @@ func (b *box) openBatch(ctx context.Context, batch []row) map[imap.UID]error {
 		}
 		rest = nil
 	}
-	for _, uid := range rest {
-		failed[uid] = errWithheld
-		if err != nil {
-			failed[uid] = err
-		}
-	}
+	b.notDelivered(ctx, rest, err, failed)
 	b.postpone(ctx, failed)
 	return failed
+}
+
+// notDelivered says why messages did not come: err, or they are gone, or the provider withholds them.
+func (b *box) notDelivered(ctx context.Context, uids []imap.UID, err error, failed map[imap.UID]error) {
+	if err == nil && len(uids) > 0 {
+		err = b.sync(ctx)
+	}
+	for _, uid := range uids {
+		_, there := b.row(uid)
+		switch {
+		case err != nil:
+			failed[uid] = err
+		case !there:
+			failed[uid] = ErrExpunged
+		default:
+			failed[uid] = errWithheld
+		}
+	}
 }
 
 // openFetched fetches messages with one command and opens them as they come. rest are those
