@@ -249,16 +249,22 @@ func (w *world) removeFaults() {
 	w.faults = nil
 }
 
-// fault PROTOCOL COMMAND REPLY: the provider answers so until "provider online".
+// fault PROTOCOL COMMAND REPLY [TIMES]: the provider answers so until "provider online".
 func fault(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: fault PROTOCOL COMMAND REPLY")
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: fault PROTOCOL COMMAND REPLY [TIMES]")
+	}
+	f := bridgetest.Fault{Protocol: args[0], Command: args[1], Reply: args[2]}
+	if len(args) > 3 {
+		var err error
+		f.Times, err = strconv.Atoi(args[3])
+		ts.Check(err)
 	}
 	w := worldOf(ts)
-	w.faults = append(w.faults, w.provider().Inject(bridgetest.Fault{Protocol: args[0], Command: args[1], Reply: args[2]}))
+	w.faults = append(w.faults, w.provider().Inject(f))
 }
 
-// wkd withdraw NAME, wkd fail STATUS: what the Web Key Directory answers from now on.
+// wkd withdraw|publish NAME, wkd fail STATUS: what the Web Key Directory answers from now on.
 func directory(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: wkd withdraw|publish NAME, wkd fail STATUS")
