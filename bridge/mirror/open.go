@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -240,7 +241,11 @@ func (b *box) saveResults(ctx context.Context, validity uint32, results <-chan r
 		stored = append(stored, r.stored)
 		if r.err != nil {
 			failed[r.uid] = fmt.Errorf("open message %d of %q: %w", r.uid, b.Name(), r.err)
-			b.m.o.Log.Warn("a message cannot be opened now", "mailbox", b.Name(), "uid", r.uid, "error", r.err)
+			level := slog.LevelWarn
+			if ctx.Err() != nil {
+				level = slog.LevelDebug // it was called off
+			}
+			b.m.o.Log.Log(ctx, level, "a message cannot be opened now", "mailbox", b.Name(), "uid", r.uid, "error", r.err)
 		} else {
 			good = append(good, r.opened)
 		}

@@ -74,9 +74,9 @@ func (m *Mirror) logFailure(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case errors.Is(err, ErrOffline):
-		m.o.Log.Info("the provider cannot be reached; trying again", "account", m.o.Account, "error", err)
+		m.o.Log.Info("the provider cannot be reached; trying again", "error", err)
 	default:
-		m.o.Log.Warn("the mirror is not in step; trying again", "account", m.o.Account, "error", err)
+		m.o.Log.Warn("the mirror is not in step; trying again", "error", err)
 	}
 }
 
