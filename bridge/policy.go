@@ -114,10 +114,10 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 		return refuse(v, r.Problem, r.ProblemTxt)
 	case mode != Prefer:
 		return refuseUnfound(v, r)
-	case r.Ever:
-		return refuse(v, ReasonCertificate, "this address had a certificate before and none can be found now; mail to it is not sent clear. Import a certificate (sealpost contact import), or send this one message with the header X-Sealpost-Policy: clear")
 	case !r.Conclusive:
 		return refuse(v, ReasonLookup, "it could not be found out whether this address has an OpenPGP certificate. Try again later, or import the certificate (sealpost contact import)")
+	case r.Ever:
+		return refuse(v, ReasonCertificate, "this address had a certificate before and none can be found now; mail to it is not sent clear. Import a certificate (sealpost contact import), or send this one message with the header X-Sealpost-Policy: clear")
 	default:
 		return clearUnlessReply(v, m)
 	}

@@ -75,6 +75,8 @@ func parseRecipients(t *testing.T, s string) []RecipientFacts {
 			r.Conclusive = true
 		case "lost":
 			r.Ever, r.Conclusive = true, true
+		case "fogged":
+			r.Ever = true
 		case "changed":
 			r.Problem, r.Ever, r.Conclusive = ReasonCertificate, true, true
 		case "unknown":
