@@ -74,10 +74,12 @@ func (a *Account) replaceInMailbox(ctx context.Context, name string, kind mirror
 			total.Left++
 			continue
 		}
-		if err := replace(ctx, name, view.UIDValidity, uid); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
+		switch err := replace(ctx, name, view.UIDValidity, uid); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errGone):
+			continue // somebody else has removed or replaced it
+		case err != nil:
 			total.failed(name, uid, err)
 			continue
 		}
