@@ -180,13 +180,27 @@ func matches(info mirror.MailboxInfo, ref, pattern string) bool {
 	return reached[len(name)]
 }
 
-// Namespace is the provider's whole hierarchy (RFC 2342).
+// Namespace is the provider's whole hierarchy (RFC 2342), or what lies below INBOX where there is
+// nothing else: such providers let no mailbox be made elsewhere.
 func (s *session) Namespace() (*imap.NamespaceData, error) {
 	all, err := s.account.List(s.ctx)
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	return &imap.NamespaceData{Personal: []imap.NamespaceDescriptor{{Delim: delimOf(all)}}}, nil
+	return &imap.NamespaceData{Personal: []imap.NamespaceDescriptor{{Prefix: namespacePrefix(all), Delim: delimOf(all)}}}, nil
+}
+
+func namespacePrefix(all []mirror.MailboxInfo) string {
+	below := "INBOX" + string(delimOf(all))
+	for _, info := range all {
+		if info.Name != "INBOX" && !strings.HasPrefix(info.Name, below) {
+			return ""
+		}
+	}
+	if len(all) < 2 {
+		return ""
+	}
+	return below
 }
 
 func (s *session) Create(name string, o *imap.CreateOptions) error {
