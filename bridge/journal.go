@@ -87,6 +87,11 @@ func (j *journal) firstStatus(ctx context.Context, account string, digest []byte
 	return first, err
 }
 
+// forgetFailures lets messages that could not be opened have a first opening again.
+func (j *journal) forgetFailures(ctx context.Context, account string) error {
+	return j.exec(ctx, `DELETE FROM first_status WHERE account = ? AND status LIKE 'encryption=failed;%'`, account)
+}
+
 // noteEncrypted remembers that the message reached the account end-to-end encrypted.
 func (j *journal) noteEncrypted(ctx context.Context, account, messageID string) error {
 	return j.exec(ctx, `INSERT INTO encrypted_message (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, account, messageID)

@@ -48,7 +48,16 @@ func (a *Account) ImportKey(ctx context.Context, data, passphrase []byte) ([]Key
 			return nil, err
 		}
 	}
-	return keys, nil
+	return keys, a.reopenFailed(ctx)
+}
+
+// reopenFailed gives mail that could not be opened another chance: the new key may be the one it was
+// encrypted to.
+func (a *Account) reopenFailed(ctx context.Context) error {
+	if err := a.bridge.journal.forgetFailures(ctx, a.Address()); err != nil {
+		return err
+	}
+	return a.mirror.ReopenFailed(ctx)
 }
 
 // ExportKey is the armored secret key under a passphrase (empty: in clear). Programs like

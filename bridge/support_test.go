@@ -140,16 +140,32 @@ func (w *world) start(address string) *Account {
 func (w *world) run(o Options) *Account {
 	w.t.Helper()
 	a := w.open(o)
+	w.t.Cleanup(runOnly(w.t, a))
+	return a
+}
+
+// runOnly runs an open bridge; the func ends it.
+func runOnly(t *testing.T, a *Account) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.bridge.Run(ctx) }()
-	w.t.Cleanup(func() {
+	return func() {
 		cancel()
 		if err := <-done; err != nil {
-			w.t.Error(err)
+			t.Error(err)
 		}
-	})
-	return a
+	}
+}
+
+// runUntilDone is runOnly, and closes the bridge, too.
+func runUntilDone(t *testing.T, a *Account) (stop func()) {
+	end := runOnly(t, a)
+	return func() {
+		end()
+		if err := a.bridge.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // message is a plain message; extra are further header lines.
