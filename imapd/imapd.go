@@ -42,7 +42,7 @@ type Options struct {
 type Server struct {
 	options Options
 	login   func(ctx context.Context, username, password string) (account, error)
-	library *imapserver.Server
+	engine  *imapserver.Server
 	log     *slog.Logger
 	ctx     context.Context // of all commands; ends when Shutdown's patience does
 	cancel  context.CancelFunc
@@ -71,7 +71,7 @@ func newServer(o Options, login func(ctx context.Context, username, password str
 	}
 	s := &Server{options: o, login: login, log: o.Log, listeners: map[net.Listener]bool{}, gates: map[*gate]bool{}, none: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.library = imapserver.New(&imapserver.Options{
+	s.engine = imapserver.New(&imapserver.Options{
 		NewSession: s.newSession,
 		Caps: imap.CapSet{
 			imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}, imap.CapNamespace: {}, imap.CapMove: {}, imap.CapLiteralPlus: {},
@@ -98,7 +98,7 @@ func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 	}
 	s.listeners[l] = true
 	s.mu.Unlock()
-	err := s.library.Serve(&gateListener{Listener: l, server: s, implicitTLS: implicitTLS})
+	err := s.engine.Serve(&gateListener{Listener: l, server: s, implicitTLS: implicitTLS})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, l)
@@ -126,7 +126,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	err := s.wait(ctx)
 	s.cancel()
-	_ = s.library.Close()
+	_ = s.engine.Close()
 	return err
 }
 

@@ -51,11 +51,11 @@ const (
 
 // Server is the submission server.
 type Server struct {
-	o       Options
-	library *smtp.Server
-	ctx     context.Context // ends with the last connection
-	cancel  context.CancelFunc
-	done    chan struct{} // closed by Shutdown
+	o      Options
+	engine *smtp.Server
+	ctx    context.Context // ends with the last connection
+	cancel context.CancelFunc
+	done   chan struct{} // closed by Shutdown
 
 	mu        sync.Mutex
 	gates     map[*gate]struct{}
@@ -71,16 +71,16 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o, done: make(chan struct{}), gates: map[*gate]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.library = smtp.NewServer(smtp.BackendFunc(s.newSession))
-	s.library.Domain = "localhost"
-	s.library.MaxRecipients = maxRecipients
+	s.engine = smtp.NewServer(smtp.BackendFunc(s.newSession))
+	s.engine.Domain = "localhost"
+	s.engine.MaxRecipients = maxRecipients
 	// Size, lines, time, TLS and who may use AUTH are the gate's and the session's business: the library
 	// refuses a message of exactly its limit, takes MaxLineLength for the message too, has one deadline for all
 	// of it, and speaks on in plain text after a failed handshake.
-	s.library.MaxMessageBytes, s.library.MaxLineLength = 0, 0
-	s.library.AllowInsecureAuth = true
-	s.library.EnableSMTPUTF8 = true
-	s.library.ErrorLog = libraryLog{o.Log}
+	s.engine.MaxMessageBytes, s.engine.MaxLineLength = 0, 0
+	s.engine.AllowInsecureAuth = true
+	s.engine.EnableSMTPUTF8 = true
+	s.engine.ErrorLog = libraryLog{o.Log}
 	return s
 }
 
@@ -104,7 +104,7 @@ func (s *Server) serve(l net.Listener, implicit bool) error {
 	defer s.serving.Done()
 	var accepting sync.WaitGroup
 	accepting.Go(e.accept)
-	err := s.library.Serve(e)
+	err := s.engine.Serve(e)
 	_ = e.Close()
 	accepting.Wait()
 	if errors.Is(err, net.ErrClosed) {
@@ -151,7 +151,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		g.retire()
 	}
 	s.serving.Wait() // the library races if it is shut down while Serve begins
-	err := s.library.Shutdown(ctx)
+	err := s.engine.Shutdown(ctx)
 	s.cancel()
 	for _, g := range list {
 		_ = g.Close()
