@@ -178,3 +178,33 @@ func fileOf(t *testing.T, maildir, subject string) string {
 	t.Fatalf("no %s in %s", subject, maildir)
 	return ""
 }
+
+// getmailAdds are a field of its own, one that it moves to the top, and the folding of long lines.
+var getmailAdds = regexp.MustCompile(`(?m)^(X-getmail-retrieved-from-mailbox|Return-Path): .*\n|\n? `)
+
+// getmail fetches each message once, as curl is shown it.
+func TestGetmail(t *testing.T) {
+	r := newReader(t)
+	local := peers.NewGetmail(t)
+	fetch := func() string { return local.Fetch(r.clientOptions(true), "INBOX", "Clear") }
+	before := r.names()
+	if said := fetch(); len(peers.Maildir(t, local.Mail)) != 3 {
+		t.Fatalf("fetched %d: %s", len(peers.Maildir(t, local.Mail)), said)
+	}
+	fetched := peers.Maildir(t, local.Mail)
+	if !slices.Equal(r.names(), before) {
+		t.Errorf("the flags at the provider are other ones: %v", r.names())
+	}
+	for file, message := range fetched {
+		_, subject, _ := strings.Cut(message, "\nSubject: ")
+		subject, _, _ = strings.Cut(subject, "\n")
+		mailbox := map[string]string{"Canary clear": "Clear", "Canary encrypted": "INBOX", "Canary sealed": "INBOX"}[subject]
+		shown := r.bridge.Message(mailbox, r.bridge.UID(mailbox, `SUBJECT "`+subject+`"`))
+		if getmailAdds.ReplaceAllString(message, "") != getmailAdds.ReplaceAllString(strings.ReplaceAll(shown, "\r\n", "\n"), "") {
+			t.Errorf("%s is %q, but curl sees %q", file, message, shown)
+		}
+	}
+	if said := fetch(); len(peers.Maildir(t, local.Mail)) != 3 {
+		t.Errorf("the second run fetches: %s", said)
+	}
+}

@@ -157,11 +157,7 @@ func NewGetmail(t testing.TB) *Getmail {
 	Need(t, "getmail", "getmail6")
 	g := &Getmail{t: t, dir: Dir(t)}
 	g.Mail = filepath.Join(g.dir, "mail")
-	for _, dir := range []string{"cur", "new", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(g.Mail, dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	Run(t, nil, nil, "install", "-d", "-o", "mail", g.Mail, g.Mail+"/cur", g.Mail+"/new", g.Mail+"/tmp")
 	return g
 }
 
@@ -170,7 +166,7 @@ func (g *Getmail) Fetch(o ClientOptions, mailboxes ...string) string {
 	g.t.Helper()
 	text := "[retriever]\ntype = SimpleIMAPSSLRetriever\nserver = " + o.Host + "\nport = " + o.IMAP + "\nusername = " + o.Username +
 		"\npassword = " + o.Password + "\nca_certs = " + o.CAFile + "\nmailboxes = (\"" + strings.Join(mailboxes, "\", \"") + "\",)\ntimeout = 60\n" +
-		"[destination]\ntype = Maildir\npath = " + g.Mail + "/\n" +
+		"[destination]\ntype = Maildir\npath = " + g.Mail + "/\nuser = mail\n" + // it refuses to deliver as root
 		"[options]\nread_all = false\ndelivered_to = false\nreceived = false\nverbose = 2\n"
 	if err := os.WriteFile(filepath.Join(g.dir, "rc"), []byte(text), 0o600); err != nil {
 		g.t.Fatal(err)
