@@ -34,7 +34,8 @@ type mailbox interface {
 	Expunge(ctx context.Context, uids *imap.UIDSet) error
 	Copy(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error)
 	Move(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error)
-	Search(ctx context.Context, c *imap.SearchCriteria, seq []imap.UID) ([]imap.UID, error)
+	Search(ctx context.Context, c mirror.Criterion, seq []imap.UID) ([]imap.UID, error)
+	Digests(ctx context.Context, uids []imap.UID, parts mirror.DigestPart) ([]mirror.Digest, error)
 }
 
 // bridgeAccount is a *bridge.Account as an account.

@@ -80,8 +80,9 @@ func (g *gate) dispatch(c *command) error {
 		return g.append(c)
 	case "IDLE":
 		g.idling = g.authenticated.Load() && c.args == ""
-	case "SEARCH", "UID SEARCH":
-		return g.pass(strings.TrimSuffix(c.text, c.args) + withoutSmaller(c.args))
+	}
+	if v, ok := verbs[c.name]; ok {
+		return g.answer(v, c)
 	}
 	return g.pass(c.text)
 }

@@ -159,7 +159,8 @@ type fakeMailbox struct {
 	messages map[imap.UID][]byte
 	offline  map[imap.UID]bool
 	watchers map[chan struct{}]bool
-	searched *imap.SearchCriteria
+	searched mirror.Criterion
+	digests  map[imap.UID]mirror.Digest
 	found    []imap.UID
 	refresh  func()
 	storeErr error
@@ -178,7 +179,7 @@ func (b *fakeMailbox) putAt(uid imap.UID, message string, flags ...imap.Flag) {
 	b.change(func(s *mirror.Snapshot) {
 		s.UIDNext = max(s.UIDNext, uid+1)
 		b.messages[uid] = []byte(message)
-		s.Messages = append(s.Messages, mirror.Message{UID: uid, Flags: flags, InternalDate: time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)})
+		s.Messages = append(s.Messages, mirror.Message{UID: uid, Flags: flags, InternalDate: time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC), Size: -1})
 		slices.SortFunc(s.Messages, func(a, b mirror.Message) int { return int(int64(a.UID) - int64(b.UID)) })
 	})
 }
@@ -254,7 +255,7 @@ func (b *fakeMailbox) Summaries(ctx context.Context, uids []imap.UID, f func(ima
 		var s *mirror.Summary
 		c, err := b.Content(ctx, uid)
 		if err == nil {
-			s = &mirror.Summary{Structure: c.Structure, Header: c.Header, Size: c.Message.Size()}
+			s, err = mirror.Summarise(c.Header, c.Message.Size(), c.Kind, c.Structure)
 		}
 		if err := f(uid, s, err); err != nil {
 			return err
@@ -314,11 +315,24 @@ func (b *fakeMailbox) Move(ctx context.Context, uids imap.UIDSet, to string) (*i
 	return data, nil
 }
 
-func (b *fakeMailbox) Search(_ context.Context, c *imap.SearchCriteria, _ []imap.UID) ([]imap.UID, error) {
+func (b *fakeMailbox) Search(_ context.Context, c mirror.Criterion, _ []imap.UID) ([]imap.UID, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.searched = c
 	return b.found, nil
+}
+
+// Digests are those given with "@ digest", else of the UID alone.
+func (b *fakeMailbox) Digests(_ context.Context, uids []imap.UID, _ mirror.DigestPart) ([]mirror.Digest, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []mirror.Digest
+	for _, uid := range uids {
+		d := b.digests[uid]
+		d.UID = uid
+		all = append(all, d)
+	}
+	return all, nil
 }
 
 // rig is a server on the loopback with one account.

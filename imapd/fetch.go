@@ -3,7 +3,6 @@ package imapd
 import (
 	"errors"
 	"io"
-	"math"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -12,87 +11,102 @@ import (
 	"github.com/sealpost/sealpost/bridge/mirror"
 )
 
-// fetch is one FETCH (RFC 9051 §6.4.5). Everything about a message is prepared before the first
-// byte of its response: what fails then leaves no half a response.
-type fetch struct {
-	session *session
-	box     *selected
-	w       *imapserver.FetchWriter
-	options *imap.FetchOptions
-	now     *mirror.Snapshot
-	seen    []numbered // messages whose bodies were served without PEEK
-	failure error      // the first reason why a message could not be served now
+// fetching is one FETCH (RFC 9051 §6.4.5). Everything about a message is prepared before the
+// first byte of its response: what fails then leaves no half a response.
+type fetching struct {
+	session  *session
+	box      *selected
+	out      *output
+	items    *fetchItems
+	now      *mirror.Snapshot
+	previews map[imap.UID]string
+	seen     []numbered // messages whose bodies were served without PEEK
+	failure  error      // the first reason why a message could not be served now
 }
 
-// Fetch serves what can be served. A message that is gone is left out (RFC 9051 §7.5.2); one that
+// fetch serves what can be served. A message that is gone is left out (RFC 9051 §7.5.2); one that
 // cannot be read now makes the command end in NO after the others.
-func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, o *imap.FetchOptions) error {
+func (s *session) fetch(r *request) error {
+	set, err := r.set()
+	if err == nil {
+		err = r.space()
+	}
+	if err != nil {
+		return err
+	}
+	items, err := r.fetchItems()
+	if err == nil {
+		err = r.end()
+	}
+	if err != nil {
+		return err
+	}
 	box, err := s.selected()
 	if err != nil {
 		return err
 	}
-	if err := checkSections(o); err != nil {
+	messages, err := s.resolve(box, set.of(r.uid))
+	if err != nil {
 		return err
 	}
-	f := &fetch{session: s, box: box, w: w, options: o, now: box.Snapshot()}
-	messages := s.resolve(box, set)
-	switch {
-	case needsContent(o):
-		err = f.contents(messages)
-	case needsSummary(o):
-		err = f.summaries(messages)
-	default:
-		err = f.states(messages)
-	}
-	if err != nil {
+	items.uid = items.uid || r.uid
+	f := &fetching{session: s, box: box, out: r.output, items: items, now: box.Snapshot()}
+	if err := f.run(messages); err != nil {
 		return s.failed(err)
 	}
 	f.markSeen()
 	return s.failed(f.failure)
 }
 
-// checkSections refuses BODY[MIME], which the library lets through (RFC 9051 §6.4.5.1).
-func checkSections(o *imap.FetchOptions) error {
-	for _, section := range o.BodySection {
-		if section.Specifier == imap.PartSpecifierMIME && len(section.Part) == 0 {
-			return bad("MIME needs a part number")
-		}
+func (f *fetching) run(messages []numbered) error {
+	if err := f.lookUp(messages); err != nil {
+		return err
 	}
-	return nil
-}
-
-// needsContent says whether the message itself has to be at hand.
-func needsContent(o *imap.FetchOptions) bool {
-	for _, section := range o.BodySection {
-		if !isHeader(section) {
-			return true
-		}
+	switch {
+	case f.items.needsMessage():
+		return f.contents(messages)
+	case f.items.needsSummary(), f.items.size && f.someUnopened(messages):
+		return f.summaries(messages)
 	}
-	return len(o.BinarySection)+len(o.BinarySectionSize) > 0
-}
-
-// isHeader says whether a section is the message's header or fields of it.
-func isHeader(section *imap.FetchItemBodySection) bool {
-	return section.Specifier == imap.PartSpecifierHeader && len(section.Part) == 0
-}
-
-// needsSummary says whether the message must have been opened at some time.
-func needsSummary(o *imap.FetchOptions) bool {
-	return o.Envelope || o.BodyStructure != nil || o.RFC822Size || len(o.BodySection) > 0
-}
-
-// states serves what is known without opening anything.
-func (f *fetch) states(messages []numbered) error {
 	for _, n := range messages {
-		if err := f.write(n, nil, nil); err != nil {
+		if err := f.write(&reply{numbered: n}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// someUnopened says whether the size of some message is not known yet.
+func (f *fetching) someUnopened(messages []numbered) bool {
+	for _, n := range messages {
+		if m := find(f.now, n.uid); m != nil && m.Size < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// lookUp finds what comes for all messages at once.
+func (f *fetching) lookUp(messages []numbered) error {
+	uids := make([]imap.UID, len(messages))
+	for i, n := range messages {
+		uids[i] = n.uid
+	}
+	if f.items.preview {
+		digests, err := f.box.Digests(f.session.ctx, uids, mirror.DigestPreview)
+		if err != nil {
+			return err
+		}
+		f.previews = make(map[imap.UID]string, len(digests))
+		for _, d := range digests {
+			f.previews[d.UID] = d.Preview
+		}
+	}
+	return nil
+}
+
 // summaries serves what is kept of every opened message.
-func (f *fetch) summaries(messages []numbered) error {
+func (f *fetching) summaries(messages []numbered) error {
 	sequence := make(map[imap.UID]uint32, len(messages))
 	uids := make([]imap.UID, 0, len(messages))
 	for _, n := range messages {
@@ -102,15 +116,22 @@ func (f *fetch) summaries(messages []numbered) error {
 		}
 	}
 	return f.box.Summaries(f.session.ctx, uids, func(uid imap.UID, m *mirror.Summary, err error) error {
+		r := &reply{numbered: numbered{sequence[uid], uid}}
+		if err == nil {
+			r.size, r.header = m.Size, m.Header
+			if f.items.needsStructure() {
+				r.structure, err = m.Structure()
+			}
+		}
 		if err != nil {
 			return f.skip(err)
 		}
-		return f.write(numbered{sequence[uid], uid}, m, nil)
+		return f.write(r)
 	})
 }
 
 // contents serves from the messages themselves.
-func (f *fetch) contents(messages []numbered) error {
+func (f *fetching) contents(messages []numbered) error {
 	for _, n := range messages {
 		if find(f.now, n.uid) == nil {
 			continue
@@ -122,18 +143,17 @@ func (f *fetch) contents(messages []numbered) error {
 	return nil
 }
 
-func (f *fetch) content(n numbered) error {
+func (f *fetching) content(n numbered) error {
 	c, err := f.box.Content(f.session.ctx, n.uid)
 	if err != nil {
 		return f.skip(err)
 	}
 	defer c.Message.Close()
-	m := &mirror.Summary{Structure: c.Structure, Header: c.Header, Size: c.Message.Size(), Kind: c.Kind}
-	return f.write(n, m, c.Message)
+	return f.write(&reply{numbered: n, size: c.Message.Size(), header: c.Header, structure: c.Structure, message: c.Message})
 }
 
 // skip notes why a message is not served.
-func (f *fetch) skip(err error) error {
+func (f *fetching) skip(err error) error {
 	if f.session.ctx.Err() != nil {
 		return err
 	}
@@ -144,35 +164,32 @@ func (f *fetch) skip(err error) error {
 }
 
 // write writes the response for one message, unless it is gone.
-func (f *fetch) write(n numbered, m *mirror.Summary, message mimescan.Source) error {
-	state := find(f.now, n.uid)
-	if state == nil {
+func (f *fetching) write(r *reply) error {
+	r.state = find(f.now, r.uid)
+	if r.state == nil {
 		return nil
 	}
-	r := &reply{options: f.options, state: state, summary: m, message: message}
-	if err := r.prepare(); err != nil {
+	if r.state.Size >= 0 {
+		r.size = r.state.Size
+	}
+	if err := r.prepare(f.items); err != nil {
 		return f.skip(err)
 	}
-	out := f.w.CreateMessage(n.seq)
-	err := r.write(out)
-	if closeErr := out.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err := f.respond(r); err != nil {
 		// Half a literal is written and nothing can follow it.
-		f.session.log.Warn("imap: connection closed in the middle of a message", "uid", n.uid, "cause", err)
+		f.session.log.Warn("imap: connection closed in the middle of a message", "uid", r.uid, "cause", err)
 		_ = f.session.gate.Close()
 		return err
 	}
-	if r.reads() && !hasFlag(state.Flags, imap.FlagSeen) {
-		f.seen = append(f.seen, n)
+	if f.items.reads() && !hasFlag(r.state.Flags, imap.FlagSeen) {
+		f.seen = append(f.seen, r.numbered)
 	}
 	return nil
 }
 
-// markSeen sets \Seen on what was read without PEEK; the library's Poll tells the client. That
+// markSeen sets \Seen on what was read without PEEK; the client is told with all other changes. That
 // the provider cannot be reached for it does not make the answer wrong.
-func (f *fetch) markSeen() {
+func (f *fetching) markSeen() {
 	if len(f.seen) == 0 || f.box.readOnly {
 		return
 	}
@@ -184,134 +201,78 @@ func (f *fetch) markSeen() {
 
 // reply is the response for one message.
 type reply struct {
-	options  *imap.FetchOptions
-	state    *mirror.Message
-	summary  *mirror.Summary // nil if only state is asked for
-	message  mimescan.Source // nil if only headers and state are
-	sections []content
-	binaries []content
-	sizes    []uint32
-}
-
-// content is the bytes of a section.
-type content struct {
-	size int64
-	open func() io.Reader
-}
-
-// reads says whether the client has read the message (RFC 9051 §6.4.5: BODY[…] sets \Seen).
-func (r *reply) reads() bool {
-	for _, s := range r.options.BodySection {
-		if !s.Peek {
-			return true
-		}
-	}
-	for _, s := range r.options.BinarySection {
-		if !s.Peek {
-			return true
-		}
-	}
-	return false
+	numbered
+	state     *mirror.Message
+	size      int64
+	header    []byte          // nil if neither sections nor structure are asked for
+	structure *mimescan.Part  // nil if not needed
+	message   mimescan.Source // nil if only headers and state are asked for
+	sections  []content
 }
 
 // prepare finds all sections.
-func (r *reply) prepare() error {
-	for _, s := range r.options.BodySection {
+func (r *reply) prepare(items *fetchItems) error {
+	for _, s := range items.sections {
 		c, err := r.section(s)
 		if err != nil {
 			return err
 		}
 		r.sections = append(r.sections, c)
 	}
-	for _, s := range r.options.BinarySection {
-		c, err := r.binary(s.Part)
-		if err != nil {
-			return err
-		}
-		r.binaries = append(r.binaries, c.partial(s.Partial))
-	}
-	for _, s := range r.options.BinarySectionSize {
-		c, err := r.binary(s.Part)
-		if err != nil {
-			return err
-		}
-		r.sizes = append(r.sizes, uint32(min(c.size, math.MaxUint32)))
-	}
 	return nil
 }
 
-// write writes all items.
-func (r *reply) write(out *imapserver.FetchResponseWriter) error {
-	o := r.options
-	if o.UID {
-		out.WriteUID(r.state.UID)
-	}
-	if o.Flags {
-		out.WriteFlags(validFlags(r.state.Flags, false))
-	}
-	if o.InternalDate {
-		out.WriteInternalDate(r.state.InternalDate)
-	}
-	if o.RFC822Size {
-		out.WriteRFC822Size(r.summary.Size)
-	}
-	if o.Envelope {
-		out.WriteEnvelope(envelope(r.summary.Structure))
-	}
-	if o.BodyStructure != nil {
-		out.WriteBodyStructure(bodyStructure(r.summary.Structure))
-	}
-	for i, s := range o.BinarySectionSize {
-		out.WriteBinarySectionSize(s, r.sizes[i])
-	}
-	for i, s := range o.BodySection {
-		if err := r.sections[i].write(out.WriteBodySection(s, r.sections[i].size)); err != nil {
-			return err
+// respond writes all items.
+func (f *fetching) respond(r *reply) error {
+	o, first := f.out, true
+	item := func(wanted bool, name string, value func()) {
+		if !wanted {
+			return
 		}
-	}
-	for i, s := range o.BinarySection {
-		if err := r.binaries[i].write(out.WriteBinarySection(s, r.binaries[i].size)); err != nil {
-			return err
+		if !first {
+			o.raw(" ")
 		}
+		first = false
+		o.raw(name, " ")
+		value()
 	}
-	return nil
+	o.raw("* ")
+	o.num(int64(r.seq))
+	o.raw(" FETCH (")
+	item(f.items.uid, "UID", func() { o.num(int64(r.uid)) })
+	item(f.items.flags, "FLAGS", func() { o.flags(r.state.Flags) })
+	item(f.items.date, "INTERNALDATE", func() { o.date(r.state.InternalDate) })
+	item(f.items.size, "RFC822.SIZE", func() { o.num(r.size) })
+	item(f.items.envelope, "ENVELOPE", func() { o.envelope(r.structure) })
+	item(f.items.body, "BODY", func() { o.body(r.structure, false) })
+	item(f.items.bodyStructure, "BODYSTRUCTURE", func() { o.body(r.structure, true) })
+	item(f.items.preview, "PREVIEW", func() { o.text(f.previews[r.uid]) })
+	var err error
+	for i, s := range f.items.sections {
+		item(true, s.name, func() { err = errors.Join(err, r.sections[i].write(o, s)) })
+	}
+	o.raw(")\r\n")
+	return err
 }
 
-// write writes the bytes to a literal and closes it; too few of them are an error.
-func (c content) write(literal io.WriteCloser) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{literal}, io.LimitReader(c.open(), c.size), make([]byte, 32<<10))
-	return errors.Join(err, literal.Close())
+// write writes the bytes as a literal; too few of them are an error.
+func (c content) write(o *output, s *sectionItem) error {
+	if s.sizeOnly {
+		o.num(c.size)
+		return nil
+	}
+	if s.binary && c.nul { // RFC 3516 §4.2: only a literal8 may hold NUL
+		o.raw("~")
+	}
+	o.literal(c.size)
+	n, err := io.Copy(o, io.LimitReader(c.open(), c.size))
+	if err == nil && n < c.size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
-// partial is the part of the content that <offset.size> asks for (RFC 9051 §6.4.5); beyond the
-// end there is nothing.
-func (c content) partial(p *imap.SectionPartial) content {
-	if p == nil {
-		return c
-	}
-	offset := min(max(p.Offset, 0), c.size)
-	size := min(max(p.Size, 0), c.size-offset)
-	return content{size: size, open: func() io.Reader { return &after{r: c.open(), skip: offset} }}
-}
-
-// after is a reader without its first bytes.
-type after struct {
-	r    io.Reader
-	skip int64
-}
-
-func (a *after) Read(p []byte) (int, error) {
-	if s, ok := a.r.(io.Seeker); ok && a.skip > 0 {
-		if _, err := s.Seek(a.skip, io.SeekStart); err != nil {
-			return 0, err
-		}
-		a.skip = 0
-	}
-	if a.skip > 0 {
-		n, err := io.CopyN(io.Discard, a.r, a.skip)
-		if a.skip -= n; err != nil {
-			return 0, err
-		}
-	}
-	return a.r.Read(p)
+// Fetch is for the library, which never gets to see the command: see verbs.
+func (s *session) Fetch(*imapserver.FetchWriter, imap.NumSet, *imap.FetchOptions) error {
+	return errNotSelected
 }

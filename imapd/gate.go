@@ -20,9 +20,10 @@ import (
 //   - An oversized non-synchronizing literal is not drained, and what is in it runs as commands.
 //   - A literal of more than 4096 bytes in a command other than APPEND desynchronises it, as does a
 //     command longer than 50 KiB or one that fails before its literal.
-//   - ID is unknown to it, capabilities outside of its list are dropped.
+//   - ID, SORT, THREAD and QUOTA are unknown to it, capabilities outside of its list are dropped;
+//     FETCH and SEARCH are not exact (see verbs.go).
 //   - It has no limits on connections, logins or idle time; its deadlines are absolute.
-//   - SEARCH loses SMALLER (see search.go); SELECT claims READ-WRITE whatever the mailbox is.
+//   - SELECT claims READ-WRITE whatever the mailbox is.
 //
 // So the gate reads whole commands, turns their literals into quoted strings, answers what it can
 // itself, and gives the library one line at a time; only the message of an APPEND goes through as a
@@ -57,6 +58,7 @@ type gate struct {
 	attempts int
 	bad      int
 
+	session       atomic.Pointer[session]
 	waiting       atomic.Bool // for a command: the moment to end the connection
 	authenticated atomic.Bool
 	limit         atomic.Int64 // of a message, after login
@@ -257,7 +259,8 @@ func (g *gate) capabilities() string {
 	caps := "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ENABLE ID"
 	switch {
 	case g.authenticated.Load():
-		return caps + " IDLE NAMESPACE UNSELECT UIDPLUS ESEARCH SEARCHRES LIST-EXTENDED LIST-STATUS CHILDREN MOVE STATUS=SIZE BINARY SPECIAL-USE" +
+		return caps + " IDLE NAMESPACE UNSELECT UIDPLUS ESEARCH SEARCHRES LIST-EXTENDED LIST-STATUS CHILDREN MOVE STATUS=SIZE BINARY SPECIAL-USE CREATE-SPECIAL-USE" +
+			" SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW WITHIN UTF8=ACCEPT" +
 			fmt.Sprintf(" APPENDLIMIT=%d", g.limit.Load())
 	case g.mayLogin():
 		caps += " AUTH=PLAIN"

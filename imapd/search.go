@@ -1,88 +1,196 @@
 package imapd
 
 import (
-	"math"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
+
+	"github.com/sealpost/sealpost/bridge/mirror"
 )
 
-// Search answers SEARCH with RFC 4731's return options and RFC 5182's SAVE.
-func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria, o *imap.SearchOptions) (*imap.SearchData, error) {
+// searchReturn is what a SEARCH is to return (RFC 4731 §3.1, RFC 5182 §2.1).
+type searchReturn struct {
+	given                      bool // there was RETURN (…)
+	min, max, count, all, save bool
+}
+
+// search answers SEARCH.
+func (s *session) search(r *request) error {
+	wanted, err := r.searchReturn()
+	if err != nil {
+		return err
+	}
+	keys := &searchKeys{arguments: &r.arguments, saved: s.savedResult(), now: time.Now()}
+	if hasPrefixFold(r.rest, "CHARSET ") {
+		r.rest = r.rest[len("CHARSET "):]
+		if err := s.readCharset(keys); err != nil {
+			return err
+		}
+		if err := r.space(); err != nil {
+			return err
+		}
+	}
+	criterion, err := keys.all()
+	if err != nil {
+		return err
+	}
+	if wanted.save {
+		s.save(nil) // RFC 5182 §2.1: a search that fails leaves an empty result
+	}
+	found, err := s.find(criterion)
+	if err != nil {
+		return err
+	}
+	if wanted.save {
+		s.save(wanted.saved(found))
+	}
+	r.searchResult(found, wanted, s.conn.EnabledCaps().Has(imap.CapIMAP4rev2))
+	return nil
+}
+
+// searchReturn reads RETURN (…) if it is there.
+func (r *request) searchReturn() (w searchReturn, err error) {
+	if !hasPrefixFold(r.rest, "RETURN (") {
+		return searchReturn{all: true}, nil
+	}
+	r.rest = r.rest[len("RETURN "):]
+	w.given = true
+	err = r.list(func() error {
+		name, err := r.word()
+		option := map[string]*bool{"MIN": &w.min, "MAX": &w.max, "COUNT": &w.count, "ALL": &w.all, "SAVE": &w.save}[name]
+		if err != nil || option == nil {
+			return refused("BAD Unknown return option")
+		}
+		*option = true
+		return nil
+	})
+	if err == nil {
+		err = r.space()
+	}
+	if w == (searchReturn{given: true}) { // RFC 4731 §3.1: () is (ALL)
+		w.all = true
+	}
+	return w, err
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// readCharset reads a charset; RFC 6855 §3 forbids any once UTF-8 is enabled.
+func (s *session) readCharset(k *searchKeys) error {
+	name, err := k.astring()
+	switch {
+	case err != nil:
+		return err
+	case s.conn.EnabledCaps().Has(imap.CapUTF8Accept):
+		return refused("BAD No CHARSET after ENABLE UTF8=ACCEPT")
+	case strings.EqualFold(name, "UTF-8"), strings.EqualFold(name, "US-ASCII"):
+		return nil
+	}
+	k.charset = name
+	return checkCharset(name)
+}
+
+// find is the messages that match, of those the client knows of, in order.
+func (s *session) find(c mirror.Criterion) ([]numbered, error) {
 	box, err := s.selected()
 	if err != nil {
 		return nil, err
 	}
-	s.resolveSaved(criteria)
-	if o.ReturnSave {
-		s.save(nil) // RFC 5182 §2.1: a search that fails leaves an empty result
-	}
 	known := box.view.list()
-	found, err := box.Search(s.ctx, criteria, known)
+	found, err := box.Search(s.ctx, c, known)
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	messages := number(found, known)
-	if o.ReturnSave {
-		s.save(savedUIDs(messages, o))
-	}
-	return searchData(kind, messages), nil
-}
-
-// number is the messages found that the client knows of, in order.
-func number(found, known []imap.UID) []numbered {
-	var messages []numbered
+	messages := make([]numbered, 0, len(found))
 	for _, uid := range found {
-		// The library's writer never returns from listing the highest of all UIDs.
-		if i, ok := slices.BinarySearch(known, uid); ok && uid != math.MaxUint32 {
+		if i, ok := slices.BinarySearch(known, uid); ok {
 			messages = append(messages, numbered{uint32(i + 1), uid})
 		}
 	}
-	return messages
+	return messages, nil
 }
 
-// searchData is the result; All is never nil, on which the library would panic.
-func searchData(kind imapserver.NumKind, messages []numbered) *imap.SearchData {
-	data := &imap.SearchData{Count: uint32(len(messages))}
-	uids, seqs := imap.UIDSet{}, imap.SeqSet{}
-	for i, n := range messages {
-		value := n.seq
-		if kind == imapserver.NumKindUID {
-			value = uint32(n.uid)
-			uids.AddNum(n.uid)
-		} else {
-			seqs.AddNum(n.seq)
-		}
-		if i == 0 {
-			data.Min = value
-		}
-		data.Max = value
+// number is what a message is called in the response.
+func (n numbered) number(uid bool) uint32 {
+	if uid {
+		return uint32(n.uid)
 	}
-	data.All = seqs
-	if kind == imapserver.NumKindUID {
-		data.All = uids
-	}
-	return data
+	return n.seq
 }
 
-// savedUIDs is what SAVE keeps: with MIN or MAX and neither ALL nor COUNT only those
-// (RFC 5182 §2.4). The library sets ReturnAll if nothing else is asked for.
-func savedUIDs(messages []numbered, o *imap.SearchOptions) []imap.UID {
-	if !o.ReturnAll && !o.ReturnCount && (o.ReturnMin || o.ReturnMax) && len(messages) > 0 {
-		first, last := messages[0], messages[len(messages)-1]
-		messages = nil
-		if o.ReturnMin {
-			messages = append(messages, first)
+// searchResult writes SEARCH, or ESEARCH where the client can take it (RFC 9051 §7.3.4).
+func (r *request) searchResult(found []numbered, w searchReturn, rev2 bool) {
+	numbers := make([]uint32, len(found))
+	for i, n := range found {
+		numbers[i] = n.number(r.uid)
+	}
+	if !w.given && !rev2 {
+		r.numbers("SEARCH", numbers)
+		return
+	}
+	if !w.min && !w.max && !w.count && !w.all {
+		return // only SAVE (RFC 5182 §2.1)
+	}
+	r.raw("* ESEARCH (TAG ")
+	r.text(r.tag)
+	r.raw(")")
+	if r.uid {
+		r.raw(" UID")
+	}
+	r.returnData(numbers, w)
+	r.raw("\r\n")
+}
+
+func (r *request) returnData(numbers []uint32, w searchReturn) {
+	if n := len(numbers); n > 0 {
+		if w.min {
+			r.raw(" MIN ")
+			r.num(int64(numbers[0]))
 		}
-		if o.ReturnMax && (!o.ReturnMin || last != first) {
-			messages = append(messages, last)
+		if w.max {
+			r.raw(" MAX ")
+			r.num(int64(numbers[n-1]))
+		}
+		if w.all {
+			r.raw(" ALL ")
+			r.ranges(numbers)
+		}
+	}
+	if w.count {
+		r.raw(" COUNT ")
+		r.num(int64(len(numbers)))
+	}
+}
+
+// numbers writes a response that is a list of numbers.
+func (r *request) numbers(name string, numbers []uint32) {
+	r.raw("* ", name)
+	for _, n := range numbers {
+		r.raw(" ")
+		r.num(int64(n))
+	}
+	r.raw("\r\n")
+}
+
+// saved is what SAVE keeps: with MIN or MAX and neither ALL nor COUNT only those (RFC 5182 §2.4).
+func (w searchReturn) saved(found []numbered) []imap.UID {
+	if !w.all && !w.count && (w.min || w.max) && len(found) > 0 {
+		first, last := found[0], found[len(found)-1]
+		found = nil
+		if w.min {
+			found = append(found, first)
+		}
+		if w.max && (!w.min || last != first) {
+			found = append(found, last)
 		}
 	}
 	var uids []imap.UID
-	for _, n := range messages {
+	for _, n := range found {
 		uids = append(uids, n.uid)
 	}
 	return uids
@@ -94,79 +202,13 @@ func (s *session) save(uids []imap.UID) {
 	s.saved = uids
 }
 
-// resolveSaved replaces "$" by the saved result.
-func (s *session) resolveSaved(c *imap.SearchCriteria) {
-	for i, set := range c.UID {
-		if imap.IsSearchRes(set) {
-			c.UID[i] = append(imap.UIDSet{}, imap.UIDSetNum(s.saved...)...)
-		}
-	}
-	for i := range c.Not {
-		s.resolveSaved(&c.Not[i])
-	}
-	for i := range c.Or {
-		s.resolveSaved(&c.Or[i][0])
-		s.resolveSaved(&c.Or[i][1])
-	}
+func (s *session) savedResult() []imap.UID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saved
 }
 
-// arity is how many arguments search keys take (RFC 9051 §9); the others take none, or keys.
-var arity = map[string]int{
-	"BCC": 1, "BEFORE": 1, "BODY": 1, "CC": 1, "FROM": 1, "KEYWORD": 1, "LARGER": 1, "ON": 1, "SENTBEFORE": 1, "SENTON": 1,
-	"SENTSINCE": 1, "SINCE": 1, "SMALLER": 1, "SUBJECT": 1, "TEXT": 1, "TO": 1, "UID": 1, "UNKEYWORD": 1, "HEADER": 2, "CHARSET": 1,
-}
-
-// withoutSmaller says SMALLER n as NOT LARGER n-1 in the arguments of a SEARCH: the library's
-// criteria lose SMALLER when a date or LARGER comes after it.
-func withoutSmaller(args string) string {
-	var out strings.Builder
-	skip := 0
-	for rest := args; rest != ""; {
-		var word string
-		word, rest = nextWord(rest)
-		switch key := strings.ToUpper(word); {
-		case word == "":
-		case skip > 0:
-			skip--
-		case key == "SMALLER":
-			number, tail := nextWord(strings.TrimPrefix(rest, " "))
-			if n, err := strconv.ParseInt(number, 10, 64); err == nil {
-				word, rest = notLarger(n-1), tail
-			}
-		default:
-			skip = arity[key]
-		}
-		out.WriteString(word)
-		for rest != "" && strings.IndexByte(" ()", rest[0]) >= 0 {
-			out.WriteByte(rest[0])
-			rest = rest[1:]
-		}
-	}
-	return out.String()
-}
-
-func notLarger(n int64) string {
-	if n < 0 {
-		return "NOT ALL"
-	}
-	return "NOT LARGER " + strconv.FormatInt(n, 10)
-}
-
-// nextWord is the atom or quoted string that text begins with.
-func nextWord(text string) (word, rest string) {
-	if !strings.HasPrefix(text, `"`) {
-		if end := strings.IndexAny(text, ` ()"`); end >= 0 {
-			return text[:end], text[end:]
-		}
-		return text, ""
-	}
-	for i := 1; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
-			return text[:i+1], text[i+1:]
-		}
-	}
-	return text, ""
+// Search is for the library, which never gets to see the command: see verbs.
+func (s *session) Search(imapserver.NumKind, *imap.SearchCriteria, *imap.SearchOptions) (*imap.SearchData, error) {
+	return nil, errNotSelected
 }

@@ -52,7 +52,9 @@ func (s *Server) newSession(conn *imapserver.Conn) (imapserver.Session, *imapser
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	log := s.log.With("client", g.RemoteAddr().String())
-	return &session{server: s, conn: conn, gate: g, log: log, ctx: ctx, cancel: cancel}, nil, nil
+	made := &session{server: s, conn: conn, gate: g, log: log, ctx: ctx, cancel: cancel}
+	g.session.Store(made)
+	return made, nil, nil
 }
 
 // Close ends the session; a command that runs is cancelled.
@@ -102,11 +104,8 @@ func (s *session) failed(err error) error {
 }
 
 // resolve is the messages of the client's set in the open mailbox.
-func (s *session) resolve(box *selected, set imap.NumSet) []numbered {
-	s.mu.Lock()
-	saved := s.saved
-	s.mu.Unlock()
-	return box.view.resolve(set, saved)
+func (s *session) resolve(box *selected, set imap.NumSet) ([]numbered, error) {
+	return box.view.resolve(set, s.savedResult())
 }
 
 // Select opens a mailbox (RFC 9051 §6.3.2).
@@ -224,9 +223,10 @@ func (s *session) Expunge(_ *imapserver.ExpungeWriter, uids *imap.UIDSet) error 
 		return err
 	}
 	if uids != nil {
-		found := uidSet(s.resolve(box, *uids))
-		if len(found) == 0 {
-			return nil
+		messages, err := s.resolve(box, *uids)
+		found := uidSet(messages)
+		if err != nil || len(found) == 0 {
+			return err
 		}
 		uids = &found
 	}
@@ -239,9 +239,9 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.
 	if err != nil {
 		return err
 	}
-	messages := s.resolve(box, set)
-	if len(messages) == 0 {
-		return nil
+	messages, err := s.resolve(box, set)
+	if err != nil || len(messages) == 0 {
+		return err
 	}
 	wanted := *flags
 	wanted.Flags = validFlags(flags.Flags, false)
@@ -258,9 +258,9 @@ func (s *session) Copy(set imap.NumSet, dest string) (*imap.CopyData, error) {
 	if err != nil {
 		return nil, err
 	}
-	messages := s.resolve(box, set)
-	if len(messages) == 0 {
-		return nil, nil
+	messages, err := s.resolve(box, set)
+	if err != nil || len(messages) == 0 {
+		return nil, err
 	}
 	data, err := box.Copy(s.ctx, uidSet(messages), dest)
 	if err != nil {
@@ -275,9 +275,9 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, dest string) e
 	if err != nil {
 		return err
 	}
-	messages := s.resolve(box, set)
-	if len(messages) == 0 {
-		return nil
+	messages, err := s.resolve(box, set)
+	if err != nil || len(messages) == 0 {
+		return err
 	}
 	data, err := box.Move(s.ctx, uidSet(messages), dest)
 	if err != nil {

@@ -1,80 +1,156 @@
 package imapd
 
 import (
-	"math"
-	"mime"
-	"net/mail"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
 )
 
-// bodyStructure is BODYSTRUCTURE of a part (RFC 9051 §7.5.2).
-func bodyStructure(p *mimescan.Part) imap.BodyStructure {
-	major, minor, _ := strings.Cut(p.MediaType, "/")
-	if len(p.Children) == 0 {
-		return singlePart(p, major, minor)
+// body writes BODYSTRUCTURE of a part, or without the extension data BODY (RFC 9051 §7.5.2).
+func (o *output) body(p *mimescan.Part, extended bool) {
+	o.raw("(")
+	if major, minor, _ := strings.Cut(p.MediaType, "/"); major == "multipart" && canBeMultipart(p) {
+		o.multipart(p, minor, extended)
+	} else {
+		o.single(p, major, minor, extended)
 	}
-	multi := &imap.BodyStructureMultiPart{
-		Subtype: minor,
-		Extended: &imap.BodyStructureMultiPartExt{
-			Params: params(p.Params), Disposition: disposition(p), Language: printables(p.Language), Location: printable(p.Location),
-		},
-	}
-	for _, child := range p.Children {
-		multi.Children = append(multi.Children, bodyStructure(child))
-	}
-	return multi
+	o.raw(")")
 }
 
-func singlePart(p *mimescan.Part, major, minor string) imap.BodyStructure {
-	single := &imap.BodyStructureSinglePart{
-		Type: major, Subtype: minor, Params: params(p.Params), ID: printable(p.ID),
-		Description: mime.QEncoding.Encode("utf-8", printable(p.Description)), Encoding: p.Encoding,
-		Size: uint32(min(p.Body.Len(), math.MaxUint32)),
-		Extended: &imap.BodyStructureSinglePartExt{
-			Disposition: disposition(p), Language: printables(p.Language), Location: printable(p.Location),
-		},
+// canBeMultipart: where the scanner has reached its limits a multipart is opaque.
+func canBeMultipart(p *mimescan.Part) bool { return len(p.Children) > 0 || !p.Limited }
+
+// emptyPart stands for the parts of a multipart that has none: the grammar wants one.
+const emptyPart = `("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)`
+
+func (o *output) multipart(p *mimescan.Part, minor string, extended bool) {
+	for _, child := range p.Children {
+		o.body(child, extended)
 	}
-	if p.Encoding == "" || !utf8.ValidString(p.Encoding) {
-		single.Encoding = "7bit"
+	if len(p.Children) == 0 {
+		o.raw(emptyPart)
 	}
+	o.raw(" ")
+	o.text(minor)
+	if extended {
+		o.raw(" ")
+		o.params(p.Params)
+		o.extension(p)
+	}
+}
+
+func (o *output) single(p *mimescan.Part, major, minor string, extended bool) {
+	params := p.Params
 	switch {
 	case p.Message != nil:
-		single.MessageRFC822 = &imap.BodyStructureMessageRFC822{
-			Envelope: envelope(p.Message), BodyStructure: bodyStructure(p.Message), NumLines: p.Lines,
+	case major == "text" && params["charset"] == "" && params["charset*"] == "":
+		params = maps.Clone(params)
+		if params == nil {
+			params = map[string]string{}
 		}
-	case major == "text":
-		single.Text = &imap.BodyStructureText{NumLines: p.Lines}
+		params["charset"] = "us-ascii" // RFC 2045 §5.2
 	case major == "multipart", p.MediaType == "message/rfc822", p.MediaType == "message/global":
-		// Without parts, or too deep, or encoded against the rules: the grammar has no way to say
-		// so, and the library panics at a multipart without parts.
-		single.Type, single.Subtype, single.Params = "application", "octet-stream", nil
+		// Too deep, or encoded against the rules: the grammar has no way to say so.
+		major, minor, params = "application", "octet-stream", nil
 	}
-	return single
+	o.text(major)
+	o.raw(" ")
+	o.text(minor)
+	o.raw(" ")
+	o.params(params)
+	o.raw(" ")
+	o.nstring(printable(p.ID))
+	o.raw(" ")
+	o.nstring(printable(p.Description))
+	o.raw(" ")
+	o.text(encodingOf(p))
+	o.raw(" ")
+	o.num(p.Body.Len())
+	switch {
+	case p.Message != nil:
+		o.raw(" ")
+		o.envelope(p.Message)
+		o.raw(" ")
+		o.body(p.Message, extended)
+		o.raw(" ")
+		o.num(p.Lines)
+	case major == "text":
+		o.raw(" ")
+		o.num(p.Lines)
+	}
+	if extended {
+		o.raw(" ")
+		o.nstring(printable(p.MD5))
+		o.extension(p)
+	}
 }
 
-func disposition(p *mimescan.Part) *imap.BodyStructureDisposition {
+func encodingOf(p *mimescan.Part) string {
+	if p.Encoding == "" || !utf8.ValidString(p.Encoding) {
+		return "7bit"
+	}
+	return p.Encoding
+}
+
+// extension writes what ends the extension data of every part.
+func (o *output) extension(p *mimescan.Part) {
+	o.raw(" ")
 	if p.Disposition == "" {
-		return nil
+		o.raw("NIL")
+	} else {
+		o.raw("(")
+		o.text(printable(p.Disposition))
+		o.raw(" ")
+		o.params(p.DispositionParams)
+		o.raw(")")
 	}
-	return &imap.BodyStructureDisposition{Value: printable(p.Disposition), Params: params(p.DispositionParams)}
+	o.raw(" ")
+	o.languages(p.Language)
+	o.raw(" ")
+	o.nstring(printable(p.Location))
 }
 
-// params makes parameters 7-bit, as RFC 2231 §4 has them in the header.
-func params(decoded map[string]string) map[string]string {
-	out := make(map[string]string, len(decoded))
-	for name, value := range decoded {
-		if value = printable(value); isASCII(value) {
-			out[name] = value
-		} else {
-			out[strings.TrimSuffix(name, "*")+"*"] = "utf-8''" + percentEncoded(value)
+func (o *output) languages(tags []string) {
+	switch len(tags) {
+	case 0:
+		o.raw("NIL")
+	case 1:
+		o.text(printable(tags[0]))
+	default:
+		o.raw("(")
+		for i, tag := range tags {
+			if i > 0 {
+				o.raw(" ")
+			}
+			o.text(printable(tag))
 		}
+		o.raw(")")
 	}
-	return out
+}
+
+// params writes parameters, which are decoded, in 7 bits as RFC 2231 §4 has them in the header.
+func (o *output) params(decoded map[string]string) {
+	if len(decoded) == 0 {
+		o.raw("NIL")
+		return
+	}
+	o.raw("(")
+	for i, name := range slices.Sorted(maps.Keys(decoded)) {
+		if i > 0 {
+			o.raw(" ")
+		}
+		value := printable(decoded[name])
+		if !isASCII(value) {
+			name, value = strings.TrimSuffix(name, "*")+"*", "utf-8''"+percentEncoded(value)
+		}
+		o.text(name)
+		o.raw(" ")
+		o.text(value)
+	}
+	o.raw(")")
 }
 
 func percentEncoded(s string) string {
@@ -111,48 +187,48 @@ func printable(s string) string {
 	}, s)
 }
 
-func printables(all []string) []string {
-	var out []string
-	for _, s := range all {
-		out = append(out, printable(s))
-	}
-	return out
-}
-
-// envelope is ENVELOPE of a message (RFC 9051 §7.5.2). Encoded words stay as they are. The library
-// cannot write a date that it has not parsed, nor tell an empty subject from none.
-func envelope(p *mimescan.Part) *imap.Envelope {
+// envelope writes ENVELOPE of a message (RFC 9051 §7.5.2). Nothing is decoded or set right: the
+// fields are as they stand in the header.
+func (o *output) envelope(p *mimescan.Part) {
 	field := func(name string) string { return printable(p.Envelope[name]) }
-	e := &imap.Envelope{
-		Subject: field("subject"), From: addresses(field("from")), Sender: addresses(field("sender")), ReplyTo: addresses(field("reply-to")),
-		To: addresses(field("to")), Cc: addresses(field("cc")), Bcc: addresses(field("bcc")),
-		InReplyTo: messageIDs(field("in-reply-to")),
+	o.raw("(")
+	o.nstring(field("date"))
+	o.raw(" ")
+	if _, there := p.Envelope["subject"]; there {
+		o.text(field("subject"))
+	} else {
+		o.raw("NIL")
 	}
-	if date, err := mail.ParseDate(field("date")); err == nil {
-		e.Date = date
+	from := mimescan.ParseAddresses(field("from"))
+	for _, name := range []string{"from", "sender", "reply-to", "to", "cc", "bcc"} {
+		list := mimescan.ParseAddresses(field(name))
+		if len(list) == 0 && (name == "sender" || name == "reply-to") {
+			list = from // RFC 9051 §7.5.2
+		}
+		o.raw(" ")
+		o.addresses(list)
 	}
-	if ids := messageIDs(field("message-id")); len(ids) > 0 {
-		e.MessageID = ids[0]
-	}
-	return e
+	o.raw(" ")
+	o.nstring(field("in-reply-to"))
+	o.raw(" ")
+	o.nstring(field("message-id"))
+	o.raw(")")
 }
 
-// messageIDs is what stands in angle brackets, or all of it if nothing does.
-func messageIDs(s string) []string {
-	var ids []string
-	for rest := s; ; {
-		_, after, found := strings.Cut(rest, "<")
-		if !found {
-			break
-		}
-		id, next, closed := strings.Cut(after, ">")
-		if !closed {
-			break
-		}
-		ids, rest = append(ids, id), next
+func (o *output) addresses(list []mimescan.Address) {
+	if len(list) == 0 {
+		o.raw("NIL")
+		return
 	}
-	if len(ids) == 0 && strings.TrimSpace(s) != "" {
-		return []string{strings.Trim(s, "<> \t")}
+	o.raw("(")
+	for _, a := range list {
+		o.raw("(")
+		o.nstring(a.Name)
+		o.raw(" NIL ")
+		o.nstring(a.Mailbox)
+		o.raw(" ")
+		o.nstring(a.Host)
+		o.raw(")")
 	}
-	return ids
+	o.raw(")")
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -211,10 +212,17 @@ func (p *transcript) event(words []string) {
 	case "fails":
 		p.fails(words[1])
 	case "searched":
-		p.out = append(p.out, fmt.Sprintf("S: %+v", *box().searched))
+		p.out = append(p.out, "S: "+printed(box().searched))
 	default:
 		p.t.Fatalf("unknown event %q", words)
 	}
+}
+
+// printed is a criterion as one reads it, without moments that depend on now.
+func printed(c mirror.Criterion) string {
+	text := strings.ReplaceAll(fmt.Sprintf("%#v", c), "mirror.", "")
+	text = regexp.MustCompile(`time\.Date\((\d+), time\.(\w+), (\d+), 0, 0, 0, 0, time\.UTC\)`).ReplaceAllString(text, "$3-$2-$1")
+	return regexp.MustCompile(`time\.Date\([^)]*\)`).ReplaceAllString(text, "a-moment")
 }
 
 // fails makes every change fail.

@@ -192,15 +192,16 @@ type numbered struct {
 // span is a range of sequence numbers or UIDs, both ends included.
 type span struct{ first, last uint32 }
 
+// errNoSuchNumber is the answer to a sequence number that no message has (RFC 9051 §6.4).
+var errNoSuchNumber = bad("There is no message with that sequence number")
+
 // resolve is the messages of the client's set that are in its view, in order. "*" is the last
 // message (RFC 9051 §9, seq-number); "$" is the saved result (RFC 5182).
-func (v *view) resolve(set imap.NumSet, saved []imap.UID) []numbered {
+func (v *view) resolve(set imap.NumSet, saved []imap.UID) ([]numbered, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.uids) == 0 {
-		return nil
-	}
 	uids, isUID := set.(imap.UIDSet)
+	last := uint32(len(v.uids))
 	var spans []span
 	switch {
 	case isUID && imap.IsSearchRes(uids):
@@ -208,15 +209,23 @@ func (v *view) resolve(set imap.NumSet, saved []imap.UID) []numbered {
 			spans = append(spans, span{uint32(uid), uint32(uid)})
 		}
 	case isUID:
+		highest := uint32(0)
+		if last > 0 {
+			highest = uint32(v.uids[last-1])
+		}
 		for _, r := range uids {
-			spans = append(spans, spanOf(uint32(r.Start), uint32(r.Stop), uint32(v.uids[len(v.uids)-1])))
+			spans = append(spans, spanOf(uint32(r.Start), uint32(r.Stop), highest))
 		}
 	default:
 		for _, r := range set.(imap.SeqSet) {
-			spans = append(spans, spanOf(r.Start, r.Stop, uint32(len(v.uids))))
+			s := spanOf(r.Start, r.Stop, last)
+			if star := r.Start == 0 || r.Stop == 0; s.last > last && !star {
+				return nil, errNoSuchNumber
+			}
+			spans = append(spans, s)
 		}
 	}
-	return v.within(spans, isUID)
+	return v.within(spans, isUID), nil
 }
 
 // spanOf orders the ends of a range; 0 is "*".

@@ -57,13 +57,29 @@ type row struct {
 	flags   []imap.Flag // the provider's
 	all     []imap.Flag // with the mirror's keywords
 	content int64       // 0: not opened
+	bytes   int64       // of what the client sees, once opened
 	kind    Kind
 	words   string // the mirror's keywords, joined
 	held    int64
 }
 
-func (r *row) time() time.Time {
-	return time.Unix(r.date, 0).In(time.FixedZone("", int(r.zone)))
+func (r *row) message() Message {
+	m := Message{UID: r.uid, Flags: r.all, InternalDate: time.Unix(r.date, 0).In(zone(r.zone)), Size: -1}
+	if r.content != 0 {
+		m.Size = r.bytes
+	}
+	return m
+}
+
+// zones are shared: a mailbox has many messages and few zones.
+var zones sync.Map
+
+func zone(seconds int32) *time.Location {
+	if known, ok := zones.Load(seconds); ok {
+		return known.(*time.Location)
+	}
+	z, _ := zones.LoadOrStore(seconds, time.FixedZone("", int(seconds)))
+	return z.(*time.Location)
 }
 
 // edit is a set of changes that become visible together.
@@ -174,7 +190,7 @@ func (m *Mirror) readBox(ctx context.Context, id int64) (meta, []row, error) {
 		return b, nil, err
 	}
 	found, err := m.o.DB.Read().QueryContext(ctx, `
-		SELECT m.uid, m.flags, m.date, m.zone, m.size, coalesce(m.content, 0), coalesce(c.kind, ''), coalesce(c.keywords, ''), m.held
+		SELECT m.uid, m.flags, m.date, m.zone, m.size, coalesce(m.content, 0), coalesce(c.size, 0), coalesce(c.kind, ''), coalesce(c.keywords, ''), m.held
 		FROM message m LEFT JOIN content c ON c.id = m.content WHERE m.mailbox = ? ORDER BY m.uid`, id)
 	if err != nil {
 		return b, nil, err
@@ -184,7 +200,7 @@ func (m *Mirror) readBox(ctx context.Context, id int64) (meta, []row, error) {
 	for found.Next() {
 		var r row
 		var flags, words string
-		if err := found.Scan(&r.uid, &flags, &r.date, &r.zone, &r.size, &r.content, &r.kind, &words, &r.held); err != nil {
+		if err := found.Scan(&r.uid, &flags, &r.date, &r.zone, &r.size, &r.content, &r.bytes, &r.kind, &words, &r.held); err != nil {
 			return b, nil, err
 		}
 		rows = append(rows, m.with(r, splitFlags[imap.Flag](flags), words))
@@ -365,7 +381,7 @@ func (b *box) snapshot() *Snapshot {
 			s.UIDNext = r.uid
 			break
 		}
-		s.Messages = append(s.Messages, Message{UID: r.uid, Flags: r.all, InternalDate: r.time()})
+		s.Messages = append(s.Messages, r.message())
 	}
 	b.snap = s
 	return s

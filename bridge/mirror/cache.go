@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,23 +99,38 @@ func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int6
 	if size > m.o.CacheSize {
 		cached = 0
 	}
-	args := []any{m.o.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix()}
-	const columns = `(account, kind, keywords, size, sent, header, structure, fields, body, partial, cached, used)`
-	if o.id != 0 {
-		_, err := tx.ExecContext(ctx, `UPDATE content SET `+columns+` = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`, append(args, o.id)...)
-		m.cached.Add(cached)
-		return o.id, err
-	}
-	done, err := tx.ExecContext(ctx, `INSERT INTO content `+columns+` VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, args...)
+	args := []any{nullID(o.id), m.o.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix()}
+	done, err := tx.ExecContext(ctx, `
+		INSERT INTO content (id, account, kind, keywords, size, sent, header, structure, fields, body, partial, cached, used)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET (kind, keywords, size, sent, header, structure, fields, body, partial, cached, used) =
+			(excluded.kind, excluded.keywords, excluded.size, excluded.sent, excluded.header, excluded.structure,
+			excluded.fields, excluded.body, excluded.partial, excluded.cached, excluded.used)`, args...)
 	if err != nil {
 		return 0, err
 	}
-	id, err := done.LastInsertId()
-	if err == nil && cached > 0 {
-		err = insertChunks(ctx, tx, id, o.message, 0, cached)
+	id := o.id
+	if id == 0 {
+		if id, err = done.LastInsertId(); err == nil && cached > 0 {
+			err = insertChunks(ctx, tx, id, o.message, 0, cached)
+		}
+	}
+	if err == nil {
+		err = insertDigest(ctx, tx, id, &o.keys)
 	}
 	m.cached.Add(cached)
 	return id, err
+}
+
+func nullID(id int64) sql.NullInt64 { return sql.NullInt64{Int64: id, Valid: id != 0} }
+
+func insertDigest(ctx context.Context, tx *sql.Tx, id int64, d *Digest) error {
+	date := sql.NullInt64{Int64: d.Sent.Unix(), Valid: !d.Sent.IsZero()}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO digest (content, date, subject, answer, sender, recipient, copy, sender_name, recipient_name, message_id, refs, preview)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id, date, d.Subject, d.Answer, d.From, d.To, d.Cc,
+		d.DisplayFrom, d.DisplayTo, d.MessageID, strings.Join(d.References, " "), d.Preview)
+	return err
 }
 
 // evict removes the bodies that were not used for the longest time when the cache is full.

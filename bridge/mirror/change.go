@@ -315,7 +315,7 @@ func (b *box) adopt(ctx context.Context, validity uint32, known map[imap.UID]row
 		}
 		r.held = 0
 		if r.content == 0 && r.size == from.size {
-			r.content, r.kind = from.content, from.kind
+			r.content, r.bytes, r.kind = from.content, from.bytes, from.kind
 			r = b.m.with(r, r.flags, from.words)
 		}
 		e.put = append(e.put, r)

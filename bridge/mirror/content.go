@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -26,10 +25,26 @@ type Content struct {
 
 // Summary is the part of Content that is always kept: never needs the body.
 type Summary struct {
-	Structure *mimescan.Part
-	Header    []byte
-	Size      int64
-	Kind      Kind
+	Header []byte
+	Size   int64
+	Kind   Kind
+
+	structure []byte // JSON: reading it takes longer than all else
+}
+
+// Summarise makes the Summary of an opened message that is at hand.
+func Summarise(header []byte, size int64, kind Kind, root *mimescan.Part) (*Summary, error) {
+	structure, err := json.Marshal(root)
+	return &Summary{Header: header, Size: size, Kind: kind, structure: structure}, err
+}
+
+// Structure is the message's parts.
+func (s *Summary) Structure() (*mimescan.Part, error) {
+	root := &mimescan.Part{}
+	if err := json.Unmarshal(s.structure, root); err != nil {
+		return nil, fmt.Errorf("read the structure of a message: %w", err)
+	}
+	return root, nil
 }
 
 // Content opens the message if that has not been done. ErrExpunged if it is gone.
@@ -44,8 +59,12 @@ func (b *Mailbox) Content(ctx context.Context, uid imap.UID) (*Content, error) {
 	if err != nil {
 		return nil, err
 	}
+	root, err := s.Structure()
+	if err != nil {
+		return nil, err
+	}
 	b.m.touch(ctx, id)
-	return &Content{Structure: s.Structure, Header: s.Header, Kind: s.Kind,
+	return &Content{Structure: root, Header: s.Header, Kind: s.Kind,
 		Message: &body{box: b.box, uid: uid, id: id, size: s.Size, validity: validity, ctx: ctx}}, nil
 }
 
@@ -65,20 +84,39 @@ func (b *box) summary(ctx context.Context, uid imap.UID) (*Summary, int64, error
 	if !ok {
 		return nil, 0, ErrExpunged
 	}
-	s := &Summary{Structure: &mimescan.Part{}}
-	var structure []byte
-	err := b.m.o.DB.Read().QueryRowContext(ctx, `SELECT kind, size, header, structure FROM content WHERE id = ?`, r.content).
-		Scan(&s.Kind, &s.Size, &s.Header, &structure)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, 0, ErrExpunged // it went between the two
-	}
-	if err == nil {
-		err = json.Unmarshal(structure, s.Structure)
-	}
+	found, err := b.m.readSummaries(ctx, []int64{r.content})
 	if err != nil {
 		return nil, 0, fmt.Errorf("read message %d of %q: %w", uid, b.Name(), err)
 	}
+	s := found[r.content]
+	if s == nil {
+		return nil, 0, ErrExpunged // it went between the two
+	}
 	return s, r.content, nil
+}
+
+// readSummaries reads what is kept of contents; those that are gone are left out.
+func (m *Mirror) readSummaries(ctx context.Context, ids []int64) (map[int64]*Summary, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := m.o.DB.Read().QueryContext(ctx, `
+		SELECT c.id, c.kind, c.size, c.header, c.structure FROM json_each(?) j CROSS JOIN content c ON c.id = j.value`, string(list))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := make(map[int64]*Summary, len(ids))
+	for rows.Next() {
+		var id int64
+		s := &Summary{}
+		if err := rows.Scan(&id, &s.Kind, &s.Size, &s.Header, &s.structure); err != nil {
+			return nil, err
+		}
+		found[id] = s
+	}
+	return found, rows.Err()
 }
 
 // touch notes a use for the cache, to the hour.
@@ -107,21 +145,48 @@ func (b *Mailbox) Summaries(ctx context.Context, uids []imap.UID, f func(uid ima
 	defer runtime.KeepAlive(b)
 	for window := range slices.Chunk(uids, summaryWindow) {
 		failed := b.demand(ctx, window)
+		found, err := b.summaries(ctx, window)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		for _, uid := range window {
-			var s *Summary
-			err := failed[uid]
-			if err == nil {
-				s, _, err = b.summary(ctx, uid)
+			s, reason := found[uid], failed[uid]
+			switch {
+			case reason == nil && err != nil:
+				reason = err
+			case reason == nil && s == nil:
+				reason = ErrExpunged
+			case reason != nil:
+				s = nil
 			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := f(uid, s, err); err != nil {
+			if err := f(uid, s, reason); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// summaries reads what is kept of those messages that have been opened.
+func (b *box) summaries(ctx context.Context, uids []imap.UID) (map[imap.UID]*Summary, error) {
+	content := make(map[imap.UID]int64, len(uids))
+	var ids []int64
+	for _, uid := range uids {
+		if r, ok := b.row(uid); ok && r.content != 0 {
+			content[uid] = r.content
+			ids = append(ids, r.content)
+		}
+	}
+	slices.Sort(ids)
+	byID, err := b.m.readSummaries(ctx, slices.Compact(ids))
+	if err != nil {
+		return nil, fmt.Errorf("read messages of %q: %w", b.Name(), err)
+	}
+	found := make(map[imap.UID]*Summary, len(uids))
+	for uid, id := range content {
+		found[uid] = byID[id]
+	}
+	return found, nil
 }
 
 // Stored fetches the bytes of a message exactly as the provider stores them. The caller

@@ -19,6 +19,7 @@ type Message struct {
 	UID          imap.UID
 	Flags        []imap.Flag // shared, not to be changed
 	InternalDate time.Time
+	Size         int64 // bytes as the client sees it (RFC822.SIZE); -1: not opened yet
 }
 
 // Snapshot is an immutable view, ordered by UID, without messages that are held back.

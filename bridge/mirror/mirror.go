@@ -86,6 +86,7 @@ type Mirror struct {
 	cached  atomic.Int64  // bytes in chunk of this account
 	wake    wakers
 	running atomic.Bool
+	filling atomic.Bool // there are messages to open
 
 	mu      sync.Mutex // taken before a box's mem
 	boxes   map[string]*box
@@ -94,7 +95,7 @@ type Mirror struct {
 }
 
 // wakers tell the parts of Run that there is something to do.
-type wakers struct{ fill, seal, hold, live, poll waker }
+type wakers struct{ fill, seal, hold, live, poll, index waker }
 
 // waker is a signal that is not lost if nobody waits for it yet.
 type waker chan struct{}
@@ -118,7 +119,7 @@ func New(ctx context.Context, o Options) (*Mirror, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	m := &Mirror{o: o, poll: time.Minute, boxes: map[string]*box{}}
-	m.wake = wakers{make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1)}
+	m.wake = wakers{make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1)}
 	if err := m.recover(ctx); err != nil {
 		return nil, fmt.Errorf("open the mirror of %s: %w", o.Account, err)
 	}

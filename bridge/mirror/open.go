@@ -3,13 +3,11 @@ package mirror
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -53,6 +51,7 @@ type opened struct {
 	fields    string
 	body      string
 	partial   bool
+	keys      Digest
 }
 
 // open opens those messages that have not been opened, in batches, and returns why some
@@ -346,34 +345,6 @@ func (m *Mirror) openStored(ctx context.Context, stored mimescan.Source) (o *ope
 	return o, nil
 }
 
-// digest reads structure, header and text.
-func (o *opened) digest() error {
-	root, err := mimescan.Scan(o.message)
-	if err != nil {
-		return err
-	}
-	if o.structure, err = json.Marshal(root); err != nil {
-		return err
-	}
-	o.header = make([]byte, min(root.Header.Len(), keptHeader))
-	if _, err := o.message.ReadAt(o.header, root.Header.Start); err != nil && err != io.EOF {
-		return err
-	}
-	header := mimescan.ParseHeader(o.header)
-	o.fields, o.sent = foldFields(header), sentDay(header)
-	var text strings.Builder
-	err = eachText(o.message, root, func(piece string) error {
-		if text.Len()+len(piece) > maxText {
-			o.partial = true
-			return errEnough
-		}
-		text.WriteString(piece)
-		return nil
-	})
-	o.body = text.String()
-	return err
-}
-
 // attach saves opened messages. What need not be held back is shown.
 func (b *box) attach(ctx context.Context, validity uint32, good []*opened) error {
 	b.write.Lock()
@@ -389,7 +360,7 @@ func (b *box) attach(ctx context.Context, validity uint32, good []*opened) error
 			b.m.discard(ctx, o)
 			continue
 		}
-		r.kind = o.kind
+		r.kind, r.bytes = o.kind, o.message.Size()
 		r = b.m.with(r, r.flags, o.words)
 		if r.held != 0 && !b.mustWait(r) {
 			r.held = 0

@@ -25,6 +25,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	parts.Go(func() { m.repeat(ctx, m.wake.poll, m.poll, m.pollAll) })
 	parts.Go(func() { m.repeat(ctx, m.wake.fill, time.Minute, m.fillSome) })
 	parts.Go(func() { m.repeat(ctx, m.wake.hold, time.Minute, m.tendAll) })
+	parts.Go(func() { m.repeat(ctx, m.wake.index, time.Minute, m.indexSome) })
 	if m.o.Seal != nil {
 		parts.Go(func() { m.repeat(ctx, m.wake.seal, time.Minute, m.sealSome) })
 	}
@@ -253,7 +254,9 @@ func (m *Mirror) fillSome(ctx context.Context) (time.Duration, error) {
 		return time.Second, nil // woken when they are done
 	}
 	work, err := m.unopened(ctx)
+	m.filling.Store(len(work) > 0)
 	if err != nil || len(work) == 0 {
+		m.wake.index.set()
 		return time.Minute, err
 	}
 	tried, failures := 0, 0

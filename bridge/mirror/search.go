@@ -1,33 +1,29 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 )
 
-// Search returns the UIDs that match, ascending. Sequence numbers in the criteria refer to seq: the
-// UIDs of the session's view in order. Text criteria are exact substrings, case-folded, over decrypted
-// text (RFC 9051 §6.4.4); messages not yet opened are opened: nothing that exists is missed. If
-// that is impossible because the provider cannot be reached, the error is ErrOffline. A single
-// message that cannot be opened does not match.
-func (b *Mailbox) Search(ctx context.Context, c *imap.SearchCriteria, seq []imap.UID) ([]imap.UID, error) {
+// Search returns the UIDs that match, ascending. Sequence numbers in the criterion refer to seq: the
+// UIDs of the session's view in order. Messages not yet opened are opened if what they say
+// matters: nothing that exists is missed. If that is impossible because the provider cannot
+// be reached, the error is ErrOffline. A single message that cannot be opened does not match.
+func (b *Mailbox) Search(ctx context.Context, c Criterion, seq []imap.UID) ([]imap.UID, error) {
 	defer runtime.KeepAlive(b)
-	if usesModSeq(c) {
-		return nil, &imap.Error{Type: imap.StatusResponseTypeBad, Text: "MODSEQ needs CONDSTORE, which is not offered"}
-	}
 	s := &search{box: b.box, view: b.snapshot(), seq: seq}
 	all := make([]int, len(s.view.Messages))
 	for i := range all {
 		all[i] = i
 	}
-	found, err := s.match(ctx, c, all)
+	found, err := c.sift(ctx, s, all)
 	if err != nil {
 		return nil, fmt.Errorf("search mailbox %q: %w", s.view.Name, err)
 	}
@@ -38,23 +34,6 @@ func (b *Mailbox) Search(ctx context.Context, c *imap.SearchCriteria, seq []imap
 	return uids, nil
 }
 
-func usesModSeq(c *imap.SearchCriteria) bool {
-	if c.ModSeq != nil {
-		return true
-	}
-	for i := range c.Not {
-		if usesModSeq(&c.Not[i]) {
-			return true
-		}
-	}
-	for i := range c.Or {
-		if usesModSeq(&c.Or[i][0]) || usesModSeq(&c.Or[i][1]) {
-			return true
-		}
-	}
-	return false
-}
-
 // search is one run over one view. Sets of messages are ascending indexes into it.
 type search struct {
 	*box
@@ -62,130 +41,18 @@ type search struct {
 	seq  []imap.UID
 }
 
-// match narrows a set down to the messages that match all keys, the cheap ones first.
-func (s *search) match(ctx context.Context, c *imap.SearchCriteria, in []int) ([]int, error) {
-	in = s.matchState(c, in)
-	for i := range c.Or {
-		left, err := s.match(ctx, &c.Or[i][0], in)
-		if err != nil {
-			return nil, err
-		}
-		right, err := s.match(ctx, &c.Or[i][1], without(in, left))
-		if err != nil {
-			return nil, err
-		}
-		in = union(left, right)
-	}
-	for i := range c.Not {
-		not, err := s.match(ctx, &c.Not[i], in)
-		if err != nil {
-			return nil, err
-		}
-		in = without(in, not)
-	}
-	return s.matchContent(ctx, c, in)
-}
-
-// matchState looks at what is known of every message.
-func (s *search) matchState(c *imap.SearchCriteria, in []int) []int {
-	last := imap.UID(0)
-	if n := len(s.view.Messages); n > 0 {
-		last = s.view.Messages[n-1].UID
-	}
-	for _, set := range c.SeqNum {
-		// "*" is the last number of the session's view.
-		ranges := resolve(set, uint32(len(s.seq)))
-		in = keep(in, func(i int) bool {
-			n, ok := slices.BinarySearch(s.seq, s.view.Messages[i].UID)
-			return ok && contains(ranges, uint32(n+1))
-		})
-	}
-	for _, set := range c.UID {
-		ranges := resolve(set, last)
-		in = keep(in, func(i int) bool { return contains(ranges, s.view.Messages[i].UID) })
-	}
-	return keep(in, func(i int) bool {
-		m := &s.view.Messages[i]
-		return inDays(day(m.InternalDate), c.Since, c.Before) && hasAll(m.Flags, c.Flag) && hasNone(m.Flags, c.NotFlag)
-	})
-}
-
-func hasAll(have, want []imap.Flag) bool {
-	return !slices.ContainsFunc(want, func(f imap.Flag) bool { return !hasFlag(have, f) })
-}
-
-func hasNone(have, unwanted []imap.Flag) bool {
-	return !slices.ContainsFunc(unwanted, func(f imap.Flag) bool { return hasFlag(have, f) })
-}
-
-// day is a calendar day as yyyymmdd, in the time's own zone (RFC 9051 §6.4.4: "disregarding
-// time and timezone").
-func day(t time.Time) int {
-	y, m, d := t.Date()
-	return y*10000 + int(m)*100 + d
-}
-
-func inDays(d int, since, before time.Time) bool {
-	return (since.IsZero() || d >= day(since)) && (before.IsZero() || d < day(before))
-}
-
-// matchContent looks at what messages say; those that have not been opened are opened now.
-func (s *search) matchContent(ctx context.Context, c *imap.SearchCriteria, in []int) ([]int, error) {
-	plain := c.Larger == 0 && c.Smaller == 0 && c.SentSince.IsZero() && c.SentBefore.IsZero() &&
-		len(c.Header)+len(c.Body)+len(c.Text) == 0
-	if plain || len(in) == 0 {
-		return in, nil
-	}
+// bySize keeps messages of an acceptable size.
+func (s *search) bySize(ctx context.Context, in []int, accept func(size int64) bool) ([]int, error) {
 	in, err := s.openAll(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	if in, err = s.filter(ctx, in, sizeAndDate(c)); err != nil {
-		return nil, err
-	}
-	for _, h := range c.Header {
-		if in, err = s.filter(ctx, in, headerKey(h)); err != nil {
-			return nil, err
-		}
-	}
-	for _, text := range c.Body {
-		if in, err = s.contains(ctx, in, fold(text), false); err != nil {
-			return nil, err
-		}
-	}
-	for _, text := range c.Text {
-		if in, err = s.contains(ctx, in, fold(text), true); err != nil {
-			return nil, err
-		}
-	}
-	return in, nil
-}
-
-func sizeAndDate(c *imap.SearchCriteria) key {
-	sent := !c.SentSince.IsZero() || !c.SentBefore.IsZero()
-	return key{`SELECT m.uid, c.size, c.sent, ''`, nil, func(size int64, day int, _ string) bool {
-		return (c.Larger == 0 || size > c.Larger) && (c.Smaller == 0 || size < c.Smaller) &&
-			(!sent || day != 0 && inDays(day, c.SentSince, c.SentBefore))
-	}}
-}
-
-func headerKey(h imap.SearchCriteriaHeaderField) key {
-	name, value := fold(h.Key), fold(h.Value)
-	return key{`SELECT m.uid, 0, 0, c.fields`, nil, func(_ int64, _ int, fields string) bool {
-		return hasField(fields, name, value)
-	}}
+	return keep(in, func(i int) bool {
+		r, ok := s.row(s.view.Messages[i].UID)
+		return ok && accept(r.bytes)
+	}), err
 }
 
 // openAll opens what has not been opened, and leaves out what cannot be.
 func (s *search) openAll(ctx context.Context, in []int) ([]int, error) {
-	var todo []imap.UID
-	for _, i := range in {
-		uid := s.view.Messages[i].UID
-		if r, ok := s.row(uid); ok && r.content == 0 {
-			todo = append(todo, uid)
-		}
-	}
-	failed := map[imap.UID]error{}
+	todo, failed := s.unopened(in), map[imap.UID]error{}
 	for window := range slices.Chunk(todo, summaryWindow) {
 		for uid, err := range s.demand(ctx, window) {
 			if errors.Is(err, ErrOffline) || errors.Is(err, errReplaced) || ctx.Err() != nil {
@@ -194,73 +61,124 @@ func (s *search) openAll(ctx context.Context, in []int) ([]int, error) {
 			failed[uid] = err
 		}
 	}
+	if len(failed) == 0 {
+		return in, nil
+	}
 	return keep(in, func(i int) bool { return failed[s.view.Messages[i].UID] == nil }), nil
 }
 
+// unopened are the messages of a set that have not been opened. Both are in order of UIDs.
+func (s *search) unopened(in []int) []imap.UID {
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	var todo []imap.UID
+	at := 0
+	for _, i := range in {
+		uid := s.view.Messages[i].UID
+		for at < len(s.rows) && s.rows[at].uid < uid {
+			at++
+		}
+		if at < len(s.rows) && s.rows[at].uid == uid && s.rows[at].content == 0 {
+			todo = append(todo, uid)
+		}
+	}
+	return todo
+}
+
+// verdict is what a query says of a message.
+type verdict int
+
+const (
+	miss verdict = iota
+	hit
+	maybe // what the database holds is not all of the text
+)
+
 // key is a criterion that is decided by a query and a function.
 type key struct {
-	query  string // of m.uid, size, sent, text
-	args   []any
-	accept func(size int64, day int, text string) bool
+	query string // of m.uid, a number, text
+	args  []any
+	judge func(number int, text string) verdict
 }
+
+func judged(accepted bool) verdict {
+	if accepted {
+		return hit
+	}
+	return miss
+}
+
+const inMailbox = `
+	FROM message m JOIN content c ON c.id = m.content WHERE m.mailbox = ?1 AND m.uid BETWEEN ?2 AND ?3`
 
 // filter keeps the messages of a set that the key accepts.
 func (s *search) filter(ctx context.Context, in []int, k key) ([]int, error) {
-	if len(in) == 0 {
-		return in, nil
+	in, err := s.openAll(ctx, in)
+	if err != nil || len(in) == 0 {
+		return in, err
 	}
+	k.query += inMailbox
+	verdicts, err := s.ask(ctx, in, k)
+	return keep(in, func(i int) bool { return verdicts[s.view.Messages[i].UID] == hit }), err
+}
+
+// ask runs the key's query over the range of a set.
+func (s *search) ask(ctx context.Context, in []int, k key) (map[imap.UID]verdict, error) {
 	low, high := s.view.Messages[in[0]].UID, s.view.Messages[in[len(in)-1]].UID
-	rows, err := s.m.o.DB.Read().QueryContext(ctx, k.query+`
-		FROM message m JOIN content c ON c.id = m.content WHERE m.mailbox = ?1 AND m.uid BETWEEN ?2 AND ?3`,
-		append([]any{s.id, low, high}, k.args...)...)
+	rows, err := s.m.o.DB.Read().QueryContext(ctx, k.query, append([]any{s.id, low, high}, k.args...)...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	accepted := map[imap.UID]bool{}
+	verdicts := map[imap.UID]verdict{}
 	for rows.Next() {
 		var uid imap.UID
-		var size int64
-		var day int
+		var number int
 		var text sql.RawBytes
-		if err := rows.Scan(&uid, &size, &day, &text); err != nil {
+		if err := rows.Scan(&uid, &number, &text); err != nil {
 			return nil, err
 		}
-		if k.accept(size, day, string(text)) {
-			accepted[uid] = true
+		if v := k.judge(number, string(text)); v != miss {
+			verdicts[uid] = v
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return keep(in, func(i int) bool { return accepted[s.view.Messages[i].UID] }), nil
+	return verdicts, rows.Err()
 }
 
-// contains keeps the messages with a folded string in their text. The database searches what
-// it holds of the text; of longer texts the rest is read from the message.
-func (s *search) contains(ctx context.Context, in []int, needle string, fields bool) ([]int, error) {
-	if needle == "" {
-		return in, nil
+// contains keeps the messages with a folded string in their text. The index says which messages
+// may have it, the text decides; of texts that are longer than what the database holds the
+// rest is read from the message.
+func (s *search) contains(ctx context.Context, in []int, needle, condition string) ([]int, error) {
+	in, err := s.openAll(ctx, in)
+	if err != nil || len(in) == 0 || needle == "" {
+		return in, err
 	}
-	query := `SELECT m.uid, c.partial, instr(c.body, ?4) > 0, ''`
-	if fields {
-		query = `SELECT m.uid, c.partial, instr(c.body, ?4) > 0 OR instr(c.fields, ?4) > 0, ''`
+	k := key{
+		query: `SELECT m.uid, CASE WHEN ` + condition + ` THEN 1 WHEN c.partial THEN 2 ELSE 0 END, ''`,
+		args:  []any{needle},
+		judge: func(v int, _ string) verdict { return verdict(v) },
 	}
-	found, err := s.filter(ctx, in, key{query, []any{needle}, func(_ int64, hit int, _ string) bool { return hit != 0 }})
+	if terms := trigrams(needle); terms != "" && len(in) > fewMessages {
+		k.query, k.args = k.query+fromIndex, append(k.args, terms)
+	} else {
+		k.query += inMailbox
+	}
+	verdicts, err := s.ask(ctx, in, k)
 	if err != nil {
 		return nil, err
 	}
-	longer, err := s.filter(ctx, without(in, found), key{query, []any{needle}, func(partial int64, hit int, _ string) bool { return partial != 0 && hit == 0 }})
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range longer {
-		hit, err := s.inBody(ctx, s.view.Messages[i].UID, needle)
-		if err != nil {
-			return nil, err
+	found := make([]int, 0, len(verdicts))
+	for _, i := range in {
+		v := verdicts[s.view.Messages[i].UID]
+		if v == maybe {
+			there, err := s.inBody(ctx, s.view.Messages[i].UID, needle)
+			if err != nil {
+				return nil, err
+			}
+			v = judged(there)
 		}
-		if hit {
-			found = union(found, []int{i})
+		if v == hit {
+			found = append(found, i)
 		}
 	}
 	return found, nil
@@ -275,10 +193,14 @@ func (s *search) inBody(ctx context.Context, uid imap.UID, needle string) (bool,
 	if err != nil {
 		return false, err
 	}
+	root, err := summary.Structure()
+	if err != nil {
+		return false, err
+	}
 	message := &body{box: s.box, uid: uid, id: id, size: summary.Size, validity: s.view.UIDValidity, ctx: ctx}
 	defer message.Close()
 	f := &finder{needle: needle}
-	err = eachText(message, summary.Structure, f.piece)
+	err = eachText(message, root, f.piece)
 	return f.found, err
 }
 
@@ -286,7 +208,7 @@ func (s *search) inBody(ctx context.Context, uid imap.UID, needle string) (bool,
 type span[N ~uint32] struct{ low, high N }
 
 // resolve gives "*" its meaning: the largest number in use (RFC 9051 §9, seq-range). go-imap
-// writes it as 0; a range may be given the wrong way round.
+// writes it as 0; a range may be given the wrong way round. The spans are in order and do not overlap.
 func resolve[R imap.SeqRange | imap.UIDRange, N ~uint32](set []R, last N) []span[N] {
 	var spans []span[N]
 	for _, r := range set {
@@ -299,7 +221,16 @@ func resolve[R imap.SeqRange | imap.UIDRange, N ~uint32](set []R, last N) []span
 		}
 		spans = append(spans, span[N]{min(start, stop), max(start, stop)})
 	}
-	return spans
+	slices.SortFunc(spans, func(a, b span[N]) int { return cmp.Compare(a.low, b.low) })
+	merged := spans[:0]
+	for _, s := range spans {
+		if n := len(merged); n > 0 && s.low <= merged[n-1].high {
+			merged[n-1].high = max(merged[n-1].high, s.high)
+			continue
+		}
+		merged = append(merged, s)
+	}
+	return merged
 }
 
 func bounds[N ~uint32, R imap.SeqRange | imap.UIDRange](r R) (start, stop N) {
@@ -313,7 +244,8 @@ func bounds[N ~uint32, R imap.SeqRange | imap.UIDRange](r R) (start, stop N) {
 }
 
 func contains[N ~uint32](spans []span[N], n N) bool {
-	return slices.ContainsFunc(spans, func(s span[N]) bool { return s.low <= n && n <= s.high })
+	i, exact := slices.BinarySearchFunc(spans, n, func(s span[N], n N) int { return cmp.Compare(s.low, n) })
+	return exact || i > 0 && n <= spans[i-1].high
 }
 
 func keep(in []int, f func(int) bool) []int {

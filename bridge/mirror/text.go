@@ -32,15 +32,18 @@ func fold(s string) string {
 	return norm.NFKD.String(cases.Fold().String(norm.NFKD.String(s)))
 }
 
-// foldFields are the fields of a header, decoded and folded, a line each: "name: value".
-func foldFields(header mimescan.Header) string {
+// foldFields are decodeFields, folded.
+func foldFields(header mimescan.Header) string { return fold(decodeFields(header)) }
+
+// decodeFields are the fields of a header, decoded, a line each: "name: value".
+func decodeFields(header mimescan.Header) string {
 	var s strings.Builder
 	for _, f := range header {
 		if f.Name == "" {
 			continue
 		}
 		value := strings.Join(strings.FieldsFunc(mimescan.DecodeWords(f.Value()), func(c rune) bool { return c == '\n' || c == '\r' }), " ")
-		s.WriteString(fold(f.Name + ": " + value))
+		s.WriteString(f.Name + ": " + value)
 		s.WriteByte('\n')
 	}
 	return s.String()
@@ -73,7 +76,7 @@ var errEnough = errors.New("enough")
 
 const textPiece = 64 << 10
 
-// eachText calls f with the decoded and folded text of a message in order, in pieces: that of
+// eachText calls f with the decoded text of a message in order, in pieces: that of
 // all text parts, of the headers of attached messages, and the names of attachments. Markup is
 // left out. f ends the walk with errEnough.
 func eachText(src mimescan.Source, root *mimescan.Part, f func(piece string) error) error {
@@ -112,7 +115,7 @@ func (w *textWalk) body(p *mimescan.Part) error {
 func (w *textWalk) part(p *mimescan.Part) error {
 	for _, name := range []string{p.DispositionParams["filename"], p.Params["name"], p.Description} {
 		if name != "" {
-			if err := w.emit(fold(mimescan.DecodeWords(name)) + "\n"); err != nil {
+			if err := w.emit(mimescan.DecodeWords(name) + "\n"); err != nil {
 				return err
 			}
 		}
@@ -125,7 +128,7 @@ func (w *textWalk) message(p *mimescan.Part) error {
 	if err != nil {
 		return err
 	}
-	if err := w.emit(foldFields(header)); err != nil {
+	if err := w.emit(decodeFields(header)); err != nil {
 		return err
 	}
 	return w.body(p)
@@ -140,7 +143,7 @@ func (w *textWalk) plain(p *mimescan.Part) error {
 	for {
 		piece, err := readPiece(in)
 		if piece != "" {
-			if err := w.emit(fold(piece)); err != nil {
+			if err := w.emit(piece); err != nil {
 				return err
 			}
 		}
@@ -196,13 +199,13 @@ func (w *textWalk) html(p *mimescan.Part) error {
 		}
 		s.token(kind)
 		if s.out.Len() > textPiece {
-			if err := w.emit(fold(s.out.String())); err != nil {
+			if err := w.emit(s.out.String()); err != nil {
 				return err
 			}
 			s.out.Reset()
 		}
 	}
-	if err := w.emit(fold(s.out.String()) + "\n"); err != nil {
+	if err := w.emit(s.out.String() + "\n"); err != nil {
 		return err
 	}
 	switch err := s.z.Err(); err {
@@ -250,13 +253,14 @@ func (s *htmlText) words(text string) {
 	}
 }
 
-// finder looks for a folded string in text that comes in pieces.
+// finder looks for a folded string in text that comes in pieces and is not folded.
 type finder struct {
 	needle, tail string
 	found        bool
 }
 
 func (f *finder) piece(s string) error {
+	s = fold(s)
 	if strings.Contains(f.tail+s, f.needle) {
 		f.found = true
 		return errEnough

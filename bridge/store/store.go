@@ -19,6 +19,7 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
+	"github.com/ncruces/go-sqlite3/ext/fts5"
 	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // encrypted pages
 )
 
@@ -101,7 +102,7 @@ func connect(path string, key []byte, connections int, more string) (*sql.DB, er
 		"&_pragma=hexkey('" + hex.EncodeToString(key) + "')" +
 		"&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=synchronous(full)" +
 		"&_pragma=foreign_keys(true)&_pragma=secure_delete(fast)" + more
-	db, err := driver.Open(dsn)
+	db, err := driver.Open(dsn, fts5.Register)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -1,24 +1,29 @@
-package imapd
+package mimescan
 
 import (
 	"cmp"
 	"strings"
-
-	"github.com/emersion/go-imap/v2"
 )
 
-// addresses reads an address list (RFC 5322 §3.4) for ENVELOPE. It makes the best of malformed
-// ones and keeps groups, as two addresses without host (RFC 9051 §7.5.2). net/mail fails
-// as a whole at the first unusual address.
-func addresses(s string) []imap.Address {
+// Address is one of an address list, as IMAP's ENVELOPE has them (RFC 9051 §7.5.2): of a group
+// the name comes first, in Mailbox without a Host, and an empty Address ends it.
+type Address struct {
+	Name    string // encoded words and all
+	Mailbox string // the local part, unquoted
+	Host    string
+}
+
+// ParseAddresses reads an address list (RFC 5322 §3.4), unfolded. It makes the best of malformed
+// ones: net/mail fails as a whole at the first unusual address.
+func ParseAddresses(s string) []Address {
 	p := &addressReader{s: s}
-	var list []imap.Address
+	var list []Address
 	for p.s != "" {
 		switch text := p.until(",:;<"); {
 		case strings.HasPrefix(p.s, ":"):
 			p.skip()
 			p.inGroup = true
-			list = append(list, imap.Address{Mailbox: cmp.Or(text.plain(), "group")})
+			list = append(list, Address{Mailbox: cmp.Or(text.plain(), "group")})
 		case strings.HasPrefix(p.s, "<"):
 			p.skip()
 			spec := p.until(">")
@@ -33,7 +38,7 @@ func addresses(s string) []imap.Address {
 		list = p.separator(list)
 	}
 	if p.inGroup {
-		list = append(list, imap.Address{})
+		list = append(list, Address{})
 	}
 	return list
 }
@@ -50,10 +55,10 @@ func (p *addressReader) skip() {
 }
 
 // separator takes what is between two addresses; ";" ends a group.
-func (p *addressReader) separator(list []imap.Address) []imap.Address {
+func (p *addressReader) separator(list []Address) []Address {
 	if strings.HasPrefix(p.s, ";") && p.inGroup {
 		p.inGroup = false
-		list = append(list, imap.Address{})
+		list = append(list, Address{})
 	}
 	if strings.HasPrefix(p.s, ",") || strings.HasPrefix(p.s, ";") {
 		p.skip()
@@ -124,7 +129,7 @@ func (p *addressReader) delimited(open, end byte) string {
 
 // address splits an addr-spec; a route before it is obsolete (RFC 5322 §4.4) and dropped. What
 // is missing is named as Dovecot does: NIL would mean a group.
-func address(name string, spec text) imap.Address {
+func address(name string, spec text) Address {
 	mailbox, host := spec.value, ""
 	if spec.at >= 0 {
 		mailbox, host = spec.value[:spec.at], spec.value[spec.at+1:]
@@ -133,5 +138,5 @@ func address(name string, spec text) imap.Address {
 		mailbox = mailbox[route+1:]
 	}
 	mailbox, host = strings.TrimSpace(mailbox), strings.TrimSpace(host)
-	return imap.Address{Name: name, Mailbox: cmp.Or(mailbox, "MISSING_MAILBOX"), Host: cmp.Or(host, "MISSING_DOMAIN")}
+	return Address{Name: name, Mailbox: cmp.Or(mailbox, "MISSING_MAILBOX"), Host: cmp.Or(host, "MISSING_DOMAIN")}
 }

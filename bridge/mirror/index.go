@@ -1,0 +1,88 @@
+package mirror
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The index holds the trigrams of what messages say: which messages have all trigrams of a string
+// may have the string. It lags behind, so that it never holds up opening; what it does not have
+// yet is searched as if it might match.
+const (
+	indexBatch  = 50 // messages per transaction: the database has one writer, and others wait for it
+	maxTerms    = 24 // trigrams of a string that are asked for
+	fewMessages = 64 // up to so many are searched without the index
+)
+
+// fromIndex are the messages that may have a string. One statement sees one state of the database:
+// between two of them a message could be indexed and be in neither.
+const fromIndex = `
+	FROM (SELECT rowid AS id FROM text_index WHERE text_index MATCH ?5
+		UNION SELECT content FROM digest WHERE indexed = 0
+		UNION SELECT id FROM content WHERE partial = 1) f
+	CROSS JOIN content c ON c.id = f.id CROSS JOIN message m INDEXED BY message_content ON m.content = c.id
+	WHERE m.mailbox = ?1 AND m.uid BETWEEN ?2 AND ?3`
+
+// trigrams is the query for all trigrams of a folded string, "" if it is too short to have any.
+func trigrams(needle string) string {
+	runes := []rune(needle)
+	if len(runes) < 3 {
+		return ""
+	}
+	var terms []string
+	known := map[string]bool{}
+	for i := 0; i+3 <= len(runes) && len(terms) < maxTerms; i++ {
+		if term := string(runes[i : i+3]); !known[term] {
+			known[term] = true
+			terms = append(terms, `"`+strings.ReplaceAll(term, `"`, `""`)+`"`)
+		}
+	}
+	return strings.Join(terms, " AND ")
+}
+
+// indexSome indexes a few messages that have been opened, when nobody waits for one and there
+// is nothing to open: messages are read before they are searched.
+func (m *Mirror) indexSome(ctx context.Context) (time.Duration, error) {
+	if m.demand.Load() > 0 || m.filling.Load() {
+		return time.Second, nil
+	}
+	var n int64
+	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
+		due, err := scanIDs(tx.QueryContext(ctx, `SELECT content FROM digest INDEXED BY digest_unindexed WHERE indexed = 0 LIMIT ?`, indexBatch))
+		if err != nil {
+			return err
+		}
+		n = int64(len(due))
+		one := func(id int64) []any { return []any{id} }
+		if err := each(ctx, tx, `INSERT INTO text_index (rowid, text) SELECT id, fields || char(10) || body FROM content WHERE id = ?`, due, one); err != nil {
+			return err
+		}
+		return each(ctx, tx, `UPDATE digest SET indexed = 1 WHERE content = ?`, due, one)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("index messages: %w", err)
+	}
+	if n == indexBatch {
+		return 0, nil
+	}
+	return time.Minute, nil
+}
+
+func scanIDs(rows *sql.Rows, err error) ([]int64, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
