@@ -114,7 +114,7 @@ func (b *bench) firstFill(ctx context.Context, p program, res *result) error {
 // waitOpened asks the daemon from time to time, seldom enough not to slow it down.
 func waitOpened(ctx context.Context, p program, count int) error {
 	const limit = 30 * time.Minute
-	pause := min(time.Second, 50*time.Millisecond*time.Duration(1+count/1000))
+	pause := min(5*time.Second, 50*time.Millisecond*time.Duration(1+count/1000))
 	last, said := 0, time.Now()
 	for begin := time.Now(); time.Since(begin) < limit; {
 		opened, err := p.opened(ctx)
