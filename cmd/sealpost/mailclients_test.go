@@ -208,3 +208,25 @@ func TestGetmail(t *testing.T) {
 		t.Errorf("the second run fetches: %s", said)
 	}
 }
+
+// imaplib lists, searches, sorts, reads, changes, appends and removes; the provider has what it left.
+func TestImaplib(t *testing.T) {
+	r := newReader(t)
+	for _, how := range []string{"STARTTLS", "TLS"} {
+		t.Run(how, func(t *testing.T) {
+			said := peers.RunImaplib(t, r.clientOptions(how == "TLS"))
+			if !strings.HasSuffix(said, "done\n") || strings.Contains(said, "not offered") {
+				t.Error(said)
+			}
+			kept := r.stored(alice, ".Clear.Kept")
+			if len(kept) != 1 || kept[0].Flags != "S" || strings.Contains(string(kept[0].Bytes), "anary") {
+				t.Errorf("the provider keeps %+v", kept)
+			}
+			if flagged := r.provider.UIDs("INBOX", "FLAGGED"); len(flagged) != 1 || len(r.provider.UIDs("INBOX", "ANSWERED")) != 0 {
+				t.Errorf("flagged at the provider: %v", flagged)
+			}
+			r.provider.Command("INBOX", "STORE 1:* -FLAGS.SILENT (\\Flagged)")
+			r.provider.Command("", "DELETE Clear/Kept")
+		})
+	}
+}

@@ -173,3 +173,11 @@ func (g *Getmail) Fetch(o ClientOptions, mailboxes ...string) string {
 	}
 	return Run(g.t, nil, nil, "getmail", "--getmaildir", g.dir, "--rcfile", "rc")
 }
+
+// RunImaplib lets Python's imaplib give every command it has, see rig/imaplib_check.py, and returns what it says.
+func RunImaplib(t testing.TB, o ClientOptions) string {
+	t.Helper()
+	Need(t, "python3", "python3")
+	path := script(t, Dir(t), "imaplib_check.py")
+	return Run(t, []string{"IMAP_PASSWORD=" + o.Password}, nil, path, o.Host, o.IMAP, o.IMAPTLS, o.Username, o.CAFile)
+}
