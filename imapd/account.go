@@ -28,6 +28,7 @@ type mailbox interface {
 	Snapshot() *mirror.Snapshot
 	Watch() (<-chan struct{}, func())
 	Refresh(ctx context.Context) error
+	Recent(ctx context.Context, claim bool) (from, to imap.UID, err error)
 	Content(ctx context.Context, uid imap.UID) (*mirror.Content, error)
 	Summaries(ctx context.Context, uids []imap.UID, f func(uid imap.UID, s *mirror.Summary, err error) error) error
 	Store(ctx context.Context, uids imap.UIDSet, flags *imap.StoreFlags) error

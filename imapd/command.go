@@ -84,7 +84,39 @@ func (g *gate) dispatch(c *command) error {
 	if v, ok := verbs[c.name]; ok {
 		return g.answer(v, c)
 	}
-	return g.pass(c.text)
+	if mailboxCommands[c.name] && !modifiedUTF7.MatchString(c.args) {
+		return g.refuseName(c)
+	}
+	return g.pass(strings.TrimSuffix(c.text, c.args) + quoteAtoms(c.args))
+}
+
+// quoteAtoms quotes what may be in a mailbox name (RFC 9051 §9, ASTRING-CHAR) and what the library
+// does not take for part of one.
+func quoteAtoms(args string) string {
+	if !strings.ContainsAny(args, "]}") {
+		return args
+	}
+	var out strings.Builder
+	for a := (&arguments{args}); !a.empty(); {
+		switch c := a.next(); {
+		case c == '"':
+			s, err := a.quoted()
+			if err != nil {
+				return args
+			}
+			out.WriteString(quoted(s))
+		case c == ' ', c == '(', c == ')', c == '{':
+			a.skip(c)
+			out.WriteByte(c)
+		default:
+			atom := a.until(` ()"`)
+			if strings.ContainsAny(atom, "]}") && !strings.ContainsAny(atom, `\{`) {
+				atom = quoted(atom)
+			}
+			out.WriteString(atom)
+		}
+	}
+	return out.String()
 }
 
 func (g *gate) pass(text string) error {

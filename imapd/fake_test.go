@@ -164,6 +164,7 @@ type fakeMailbox struct {
 	found    []imap.UID
 	refresh  func()
 	storeErr error
+	recent   imap.UID // messages from here on are
 }
 
 // put adds a message.
@@ -230,6 +231,15 @@ func (b *fakeMailbox) Refresh(context.Context) error {
 	}
 	b.refresh()
 	return nil
+}
+
+func (b *fakeMailbox) Recent(context.Context, bool) (from, to imap.UID, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if from, to = b.recent, b.state.UIDNext; from == 0 {
+		from = to
+	}
+	return from, to, nil
 }
 
 type fakeBlob struct{ *bytes.Reader }

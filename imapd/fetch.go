@@ -88,6 +88,11 @@ func (f *fetching) someUnopened(messages []numbered) bool {
 
 // lookUp finds what comes for all messages at once.
 func (f *fetching) lookUp(messages []numbered) error {
+	if f.items.flags {
+		if err := f.box.view.beforeFlags(f.out, f.now); err != nil {
+			return err
+		}
+	}
 	uids := make([]imap.UID, len(messages))
 	for i, n := range messages {
 		uids[i] = n.uid
@@ -240,7 +245,7 @@ func (f *fetching) respond(r *reply) error {
 	o.num(int64(r.seq))
 	o.raw(" FETCH (")
 	item(f.items.uid, "UID", func() { o.num(int64(r.uid)) })
-	item(f.items.flags, "FLAGS", func() { o.flags(r.state.Flags) })
+	item(f.items.flags, "FLAGS", func() { o.flags(f.box.view.flagsOf(r)) })
 	item(f.items.date, "INTERNALDATE", func() { o.date(r.state.InternalDate) })
 	item(f.items.size, "RFC822.SIZE", func() { o.num(r.size) })
 	item(f.items.envelope, "ENVELOPE", func() { o.envelope(r.structure) })

@@ -33,11 +33,18 @@ func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, 
 		return w.WriteList(&imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: delimOf(all)})
 	}
 	s.addSpecialUse(all)
+	lsub := s.gate.command() == "LSUB"
+	if endsInPercent(patterns) {
+		all = withParents(all, lsub)
+	}
+	asked := func(m mirror.MailboxInfo) bool {
+		return slices.ContainsFunc(patterns, func(p string) bool { return matches(m, ref, p) })
+	}
 	for _, info := range all {
-		if !slices.ContainsFunc(patterns, func(p string) bool { return matches(info, ref, p) }) {
+		if !asked(info) {
 			continue
 		}
-		data := listData(info, all, o)
+		data := listData(info, all, o, asked)
 		if data == nil {
 			continue
 		}
@@ -71,10 +78,14 @@ func (s *session) addSpecialUse(all []mirror.MailboxInfo) {
 	}
 }
 
-// listData is what is said about a mailbox, nil if it is not selected by the options.
-func listData(info mirror.MailboxInfo, all []mirror.MailboxInfo, o *imap.ListOptions) *imap.ListData {
+// listData is what is said about a mailbox, nil if it is not selected by the options. asked says
+// which names the client asks for.
+func listData(info mirror.MailboxInfo, all []mirror.MailboxInfo, o *imap.ListOptions, asked func(mirror.MailboxInfo) bool) *imap.ListData {
 	below := prefixOf(info)
 	data := &imap.ListData{Delim: info.Delim, Mailbox: info.Name, Attrs: attrsOf(info, all)}
+	if !o.SelectSubscribed && hasAttr(info.Attrs, imap.MailboxAttrNonExistent) && !hasAttr(data.Attrs, imap.MailboxAttrHasChildren) {
+		return nil // it is known for its subscription only
+	}
 	if o.SelectSpecialUse && !slices.ContainsFunc(info.Attrs, func(a imap.MailboxAttr) bool { return hasAttr(specialUses, a) }) {
 		return nil
 	}
@@ -85,7 +96,9 @@ func listData(info mirror.MailboxInfo, all []mirror.MailboxInfo, o *imap.ListOpt
 		return data
 	}
 	if o.SelectRecursiveMatch && below != "" { // RFC 5258 §3.5
-		if slices.ContainsFunc(all, func(m mirror.MailboxInfo) bool { return m.Subscribed && strings.HasPrefix(m.Name, below) }) {
+		if slices.ContainsFunc(all, func(m mirror.MailboxInfo) bool {
+			return m.Subscribed && strings.HasPrefix(m.Name, below) && !asked(m)
+		}) {
 			data.ChildInfo = &imap.ListDataChildInfo{Subscribed: true}
 		}
 	}
@@ -119,7 +132,7 @@ func attrsOf(info mirror.MailboxInfo, all []mirror.MailboxInfo) []imap.MailboxAt
 func listDataOf(name string, all []mirror.MailboxInfo) *imap.ListData {
 	for _, info := range all {
 		if info.Name == name {
-			return listData(info, all, &imap.ListOptions{})
+			return listData(info, all, &imap.ListOptions{}, func(mirror.MailboxInfo) bool { return false })
 		}
 	}
 	return nil
@@ -231,9 +244,16 @@ func (s *session) Status(name string, o *imap.StatusOptions) (*imap.StatusData, 
 	}
 	snapshot := b.Snapshot()
 	var unseen, deleted, recent uint32
+	from, to, err := b.Recent(s.ctx, false)
+	if err != nil {
+		return nil, s.failed(err)
+	}
 	var all, marked []imap.UID
 	for _, m := range snapshot.Messages {
 		all = append(all, m.UID)
+		if m.UID >= from && m.UID < to {
+			recent++
+		}
 		if !hasFlag(m.Flags, imap.FlagSeen) {
 			unseen++
 		}

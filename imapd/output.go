@@ -3,7 +3,6 @@ package imapd
 import (
 	"bufio"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,13 +125,36 @@ func (o *output) WriteNumMessages(n uint32) error {
 	return nil
 }
 
-func (o *output) WriteMessageFlags(seq uint32, uid imap.UID, flags []imap.Flag) error {
+func (o *output) WriteNumRecent(n uint32) error {
 	o.raw("* ")
-	o.num(int64(seq))
-	o.raw(" FETCH (UID ")
-	o.num(int64(uid))
-	o.raw(" FLAGS ")
-	o.flags(slices.Clip(flags))
-	o.raw(")\r\n")
+	o.num(int64(n))
+	o.raw(" RECENT\r\n")
 	return nil
+}
+
+func (o *output) WriteMessageFlags(seq uint32, uid imap.UID, flags []imap.Flag) error {
+	o.stored(numbered{seq, uid}, flags, true)
+	return nil
+}
+
+func (o *output) WriteMailboxFlags(flags []imap.Flag) error {
+	o.raw("* FLAGS ")
+	o.flags(flags)
+	o.raw("\r\n")
+	return nil
+}
+
+// stored writes the flags of a message.
+func (o *output) stored(n numbered, flags []imap.Flag, withUID bool) {
+	o.raw("* ")
+	o.num(int64(n.seq))
+	o.raw(" FETCH (")
+	if withUID {
+		o.raw("UID ")
+		o.num(int64(n.uid))
+		o.raw(" ")
+	}
+	o.raw("FLAGS ")
+	o.flags(flags)
+	o.raw(")\r\n")
 }

@@ -23,7 +23,7 @@ func (s *session) search(r *request) error {
 	if err != nil {
 		return err
 	}
-	keys := &searchKeys{arguments: &r.arguments, saved: s.savedResult(), now: time.Now()}
+	keys := s.searchKeys(r)
 	if hasPrefixFold(r.rest, "CHARSET ") {
 		r.rest = r.rest[len("CHARSET "):]
 		if err := s.readCharset(keys); err != nil {
@@ -49,6 +49,14 @@ func (s *session) search(r *request) error {
 	}
 	r.searchResult(found, wanted, s.conn.EnabledCaps().Has(imap.CapIMAP4rev2))
 	return nil
+}
+
+func (s *session) searchKeys(r *request) *searchKeys {
+	k := &searchKeys{arguments: &r.arguments, saved: s.savedResult(), now: time.Now()}
+	if box, err := s.selected(); err == nil {
+		k.recent = box.view.recents()
+	}
+	return k
 }
 
 // searchReturn reads RETURN (…) if it is there.

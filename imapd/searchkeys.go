@@ -15,7 +15,8 @@ import (
 type searchKeys struct {
 	*arguments
 	saved   []imap.UID // "$" (RFC 5182)
-	charset string     // of the strings; "" is UTF-8
+	recent  imap.UIDSet
+	charset string // of the strings; "" is UTF-8
 	now     time.Time
 	depth   int
 }
@@ -74,6 +75,9 @@ func (k *searchKeys) key() (mirror.Criterion, error) {
 	if key, ok := plainKeys[name]; ok {
 		return key, nil
 	}
+	if key := k.recentKey(name); key != nil {
+		return key, nil
+	}
 	read, ok := keyReaders[name]
 	if !ok {
 		return nil, refused("BAD Unknown search key")
@@ -84,7 +88,7 @@ func (k *searchKeys) key() (mirror.Criterion, error) {
 	return read(k)
 }
 
-// plainKeys take no arguments. No message is recent: RFC 9051 does not know it any more.
+// plainKeys take no arguments.
 var plainKeys = map[string]mirror.Criterion{
 	"ALL":        mirror.And{},
 	"ANSWERED":   mirror.Flagged(imap.FlagAnswered),
@@ -97,9 +101,19 @@ var plainKeys = map[string]mirror.Criterion{
 	"UNDRAFT":    mirror.Not{Criterion: mirror.Flagged(imap.FlagDraft)},
 	"UNFLAGGED":  mirror.Not{Criterion: mirror.Flagged(imap.FlagFlagged)},
 	"UNSEEN":     mirror.Not{Criterion: mirror.Flagged(imap.FlagSeen)},
-	"OLD":        mirror.And{},
-	"NEW":        mirror.Not{Criterion: mirror.And{}},
-	"RECENT":     mirror.Not{Criterion: mirror.And{}},
+}
+
+// recentKey are the keys of RFC 3501 §6.4.4 about recent messages.
+func (k *searchKeys) recentKey(name string) mirror.Criterion {
+	switch name {
+	case "RECENT":
+		return mirror.UIDs(k.recent)
+	case "NEW":
+		return mirror.And{mirror.UIDs(k.recent), plainKeys["UNSEEN"]}
+	case "OLD":
+		return mirror.Not{Criterion: mirror.UIDs(k.recent)}
+	}
+	return nil
 }
 
 // keyReaders read the arguments of the others.

@@ -121,6 +121,7 @@ func (s *session) Select(name string, options *imap.SelectOptions) (*imap.Select
 	box.validity = snapshot.UIDValidity
 	box.readOnly = options.ReadOnly || snapshot.ReadOnly
 	s.gate.selected(box.readOnly)
+	s.claimRecent(box)
 	s.mu.Lock()
 	s.box, s.saved = box, nil
 	s.mu.Unlock()
@@ -131,6 +132,7 @@ func (s *session) selectData(name string, box *selected, snapshot *mirror.Snapsh
 	data := &imap.SelectData{
 		Flags:       flagsOf(snapshot),
 		NumMessages: uint32(len(snapshot.Messages)),
+		NumRecent:   box.view.countRecent(),
 		UIDNext:     snapshot.UIDNext,
 		UIDValidity: snapshot.UIDValidity,
 	}
@@ -210,6 +212,9 @@ func (s *session) update(w updateWriter, box *selected, allowExpunge bool) error
 		// selecting the mailbox again (RFC 9051 §2.3.1.1).
 		return s.gate.bye("The mailbox was replaced at the provider; connect again")
 	}
+	if box.view.isNews(snapshot) {
+		s.claimRecent(box)
+	}
 	return box.view.update(w, snapshot, allowExpunge)
 }
 
@@ -231,25 +236,6 @@ func (s *session) Expunge(_ *imapserver.ExpungeWriter, uids *imap.UIDSet) error 
 		uids = &found
 	}
 	return s.failed(box.Expunge(s.ctx, uids))
-}
-
-// Store changes flags (RFC 9051 §6.4.6).
-func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.StoreFlags, _ *imap.StoreOptions) error {
-	box, err := s.writable()
-	if err != nil {
-		return err
-	}
-	messages, err := s.resolve(box, set)
-	if err != nil || len(messages) == 0 {
-		return err
-	}
-	wanted := *flags
-	wanted.Flags = validFlags(flags.Flags, false)
-	if err := box.Store(s.ctx, uidSet(messages), &wanted); err != nil {
-		return s.failed(err)
-	}
-	_, withUID := set.(imap.UIDSet)
-	return box.view.afterStore(w, box.Snapshot(), messages, &wanted, withUID)
 }
 
 // Copy copies messages to another mailbox.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -89,7 +88,7 @@ func (r *request) sortKeys() (keys []comparison, parts mirror.DigestPart, err er
 
 // findIn reads charset and keys, as SORT and THREAD have them, and searches.
 func (s *session) findIn(r *request) ([]numbered, error) {
-	keys := &searchKeys{arguments: &r.arguments, saved: s.savedResult(), now: time.Now()}
+	keys := s.searchKeys(r)
 	if err := s.readCharset(keys); err != nil {
 		return nil, err
 	}

@@ -224,7 +224,9 @@ func (o *output) addresses(list []mimescan.Address) {
 	for _, a := range list {
 		o.raw("(")
 		o.nstring(a.Name)
-		o.raw(" NIL ")
+		o.raw(" ")
+		o.nstring(a.Route)
+		o.raw(" ")
 		o.nstring(a.Mailbox)
 		o.raw(" ")
 		o.nstring(a.Host)

@@ -30,6 +30,8 @@ type request struct {
 var verbs = map[string]verb{
 	"FETCH":      {selected: true, numbered: true, run: (*session).fetch},
 	"UID FETCH":  {selected: true, run: (*session).fetch},
+	"STORE":      {selected: true, numbered: true, run: (*session).store},
+	"UID STORE":  {selected: true, run: (*session).store},
 	"SEARCH":     {selected: true, numbered: true, run: (*session).search},
 	"UID SEARCH": {selected: true, run: (*session).search},
 	"SORT":       {selected: true, numbered: true, run: (*session).sort},

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"github.com/sealpost/sealpost/bridge/mirror"
 )
@@ -20,23 +19,39 @@ type view struct {
 	version  uint64
 	uids     []imap.UID // ascending; the message with sequence number n is at n-1
 	flags    [][]imap.Flag
+	recent   imap.UIDSet
 	complete bool // nothing of that version is still to be told
+
+	announced uint64             // the version whose flags the client knows of
+	known     map[imap.Flag]bool // those it knows of
 }
 
 // updateWriter is what of *imapserver.UpdateWriter is used.
 type updateWriter interface {
 	WriteExpunge(seqNum uint32) error
 	WriteNumMessages(n uint32) error
+	WriteNumRecent(n uint32) error
 	WriteMessageFlags(seqNum uint32, uid imap.UID, flags []imap.Flag) error
+	WriteMailboxFlags(flags []imap.Flag) error
 }
 
 func newView(s *mirror.Snapshot) *view {
-	v := &view{version: s.Version, complete: true}
+	v := &view{version: s.Version, complete: true, announced: s.Version, known: map[imap.Flag]bool{}}
+	for _, f := range flagsOf(s) {
+		v.known[f] = true
+	}
 	for _, m := range s.Messages {
 		v.uids = append(v.uids, m.UID)
 		v.flags = append(v.flags, m.Flags)
 	}
 	return v
+}
+
+// isNews says whether there is anything the client has not been told.
+func (v *view) isNews(s *mirror.Snapshot) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return !v.complete || v.version != s.Version
 }
 
 // update tells the client what has changed: what is gone, what is new, which flags differ.
@@ -53,13 +68,16 @@ func (v *view) update(w updateWriter, s *mirror.Snapshot, allowExpunge bool) err
 	if err := v.extend(w, s); err != nil {
 		return err
 	}
+	if err := v.announce(w, s); err != nil {
+		return err
+	}
 	for i, uid := range v.uids {
 		m := find(s, uid)
 		if m == nil || sameFlags(v.flags[i], m.Flags) {
 			continue
 		}
 		v.flags[i] = m.Flags
-		if err := w.WriteMessageFlags(uint32(i+1), uid, validFlags(m.Flags, false)); err != nil {
+		if err := w.WriteMessageFlags(uint32(i+1), uid, validFlags(v.withRecent(uid, m.Flags), false)); err != nil {
 			return err
 		}
 	}
@@ -134,33 +152,55 @@ func (v *view) extend(w updateWriter, s *mirror.Snapshot) error {
 	if len(v.uids) == before {
 		return nil
 	}
-	return w.WriteNumMessages(uint32(len(v.uids)))
+	if err := w.WriteNumMessages(uint32(len(v.uids))); err != nil || len(v.recent) == 0 {
+		return err
+	}
+	return w.WriteNumRecent(v.countRecent())
+}
+
+// announce tells of keywords that were not in use before, ahead of the first message that has them
+// (RFC 9051 §7.3.5). v.mu is held.
+func (v *view) announce(w updateWriter, s *mirror.Snapshot) error {
+	if v.announced == s.Version {
+		return nil
+	}
+	v.announced = s.Version
+	all, more := flagsOf(s), false
+	for _, f := range all {
+		more = more || !v.known[f]
+		v.known[f] = true
+	}
+	if !more {
+		return nil
+	}
+	return w.WriteMailboxFlags(all)
+}
+
+// beforeFlags is announce for a command that shows flags as they are now.
+func (v *view) beforeFlags(o *output, s *mirror.Snapshot) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.announce(o, s)
 }
 
 // afterStore tells the new flags of messages that the client has changed, unless it knows
 // (RFC 9051 §6.4.6). What another client has changed meanwhile is left for update.
-func (v *view) afterStore(w *imapserver.FetchWriter, s *mirror.Snapshot, messages []numbered, stored *imap.StoreFlags, withUID bool) error {
+func (v *view) afterStore(o *output, s *mirror.Snapshot, messages []numbered, stored *imap.StoreFlags, withUID bool) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err := v.announce(o, s); err != nil {
+		return err
+	}
 	for _, n := range messages {
 		m := find(s, n.uid)
 		if m == nil {
 			continue
 		}
-		if stored.Silent {
-			if sameFlags(expected(v.flags[n.seq-1], stored), m.Flags) {
-				v.flags[n.seq-1] = m.Flags
-			}
-			continue
-		}
-		v.flags[n.seq-1] = m.Flags
-		response := w.CreateMessage(n.seq)
-		if withUID {
-			response.WriteUID(n.uid)
-		}
-		response.WriteFlags(validFlags(m.Flags, false))
-		if err := response.Close(); err != nil {
-			return err
+		if !stored.Silent {
+			v.flags[n.seq-1] = m.Flags
+			o.stored(n, v.withRecent(n.uid, m.Flags), withUID)
+		} else if sameFlags(expected(v.flags[n.seq-1], stored), m.Flags) {
+			v.flags[n.seq-1] = m.Flags
 		}
 	}
 	return nil
@@ -313,15 +353,18 @@ func flagsOf(s *mirror.Snapshot) []imap.Flag {
 		}
 	}
 	add(s.PermanentFlags)
+	seen := map[*imap.Flag]bool{} // most messages share a few sets
 	for _, m := range s.Messages {
-		add(m.Flags)
+		if len(m.Flags) > 0 && !seen[&m.Flags[0]] {
+			seen[&m.Flags[0]] = true
+			add(m.Flags)
+		}
 	}
 	return validFlags(all, false)
 }
 
 // validFlags is the flags that can be written: one that is not an atom makes the library's
-// encoder drop the connection. \Recent is not for clients to know (RFC 9051 appendix E); \* only
-// means something among permanent flags.
+// encoder drop the connection. \* only means something among permanent flags.
 func validFlags(flags []imap.Flag, wildcard bool) []imap.Flag {
 	valid := make([]imap.Flag, 0, len(flags))
 	for _, f := range flags {
@@ -330,7 +373,7 @@ func validFlags(flags []imap.Flag, wildcard bool) []imap.Flag {
 			if wildcard {
 				valid = append(valid, f)
 			}
-		case !strings.EqualFold(string(f), `\Recent`) && isFlag(strings.TrimPrefix(string(f), `\`)):
+		case isFlag(strings.TrimPrefix(string(f), `\`)):
 			valid = append(valid, f)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 // the name comes first, in Mailbox without a Host, and an empty Address ends it.
 type Address struct {
 	Name    string // encoded words and all
+	Route   string // "@a,@b" (RFC 5322 §4.4)
 	Mailbox string // the local part, unquoted
 	Host    string
 }
@@ -127,16 +128,21 @@ func (p *addressReader) delimited(open, end byte) string {
 	return out.String()
 }
 
-// address splits an addr-spec; a route before it is obsolete (RFC 5322 §4.4) and dropped. What
-// is missing is named as Dovecot does: NIL would mean a group.
+// What is missing of an address is named as Dovecot does: nothing would mean a group.
+const (
+	MissingMailbox = "MISSING_MAILBOX"
+	MissingDomain  = "MISSING_DOMAIN"
+)
+
+// address splits an addr-spec and the obsolete route before it.
 func address(name string, spec text) Address {
-	mailbox, host := spec.value, ""
+	mailbox, host, route := spec.value, "", ""
 	if spec.at >= 0 {
 		mailbox, host = spec.value[:spec.at], spec.value[spec.at+1:]
 	}
-	if route := strings.LastIndexByte(mailbox, ':'); strings.HasPrefix(mailbox, "@") && route >= 0 {
-		mailbox = mailbox[route+1:]
+	if end := strings.LastIndexByte(mailbox, ':'); strings.HasPrefix(mailbox, "@") && end >= 0 {
+		route, mailbox = strings.TrimSpace(mailbox[:end]), mailbox[end+1:]
 	}
 	mailbox, host = strings.TrimSpace(mailbox), strings.TrimSpace(host)
-	return Address{Name: name, Mailbox: cmp.Or(mailbox, "MISSING_MAILBOX"), Host: cmp.Or(host, "MISSING_DOMAIN")}
+	return Address{Name: name, Route: route, Mailbox: cmp.Or(mailbox, MissingMailbox), Host: cmp.Or(host, MissingDomain)}
 }

@@ -45,6 +45,7 @@ type meta struct {
 	modseq    uint64
 	permanent string
 	baseline  imap.UID
+	recent    imap.UID // see Recent
 	synced    bool
 }
 
@@ -184,8 +185,8 @@ func (b *box) Name() string {
 func (m *Mirror) readBox(ctx context.Context, id int64) (meta, []row, error) {
 	var b meta
 	err := m.o.DB.Read().QueryRowContext(ctx,
-		`SELECT validity, uidnext, modseq, permanent, baseline, synced FROM mailbox WHERE id = ?`, id).
-		Scan(&b.validity, &b.uidnext, &b.modseq, &b.permanent, &b.baseline, &b.synced)
+		`SELECT validity, uidnext, modseq, permanent, baseline, recent, synced FROM mailbox WHERE id = ?`, id).
+		Scan(&b.validity, &b.uidnext, &b.modseq, &b.permanent, &b.baseline, &b.recent, &b.synced)
 	if err != nil {
 		return b, nil, err
 	}
@@ -232,8 +233,8 @@ func (b *box) commit(ctx context.Context, e edit, extra func(tx *sql.Tx) error) 
 func (b *box) save(ctx context.Context, tx *sql.Tx, e *edit) error {
 	if e.meta != nil {
 		_, err := tx.ExecContext(ctx,
-			`UPDATE mailbox SET validity = ?, uidnext = ?, modseq = ?, permanent = ?, baseline = ?, synced = ? WHERE id = ?`,
-			e.meta.validity, e.meta.uidnext, int64(e.meta.modseq), e.meta.permanent, e.meta.baseline, e.meta.synced, b.id)
+			`UPDATE mailbox SET validity = ?, uidnext = ?, modseq = ?, permanent = ?, baseline = ?, recent = ?, synced = ? WHERE id = ?`,
+			e.meta.validity, e.meta.uidnext, int64(e.meta.modseq), e.meta.permanent, e.meta.baseline, e.meta.recent, e.meta.synced, b.id)
 		if err != nil {
 			return err
 		}
@@ -278,7 +279,10 @@ func (b *box) apply(e edit) {
 		return
 	}
 	if e.meta != nil {
-		b.meta = *e.meta
+		recent := b.meta.recent
+		if b.meta = *e.meta; b.meta.recent != 0 {
+			b.meta.recent = max(b.meta.recent, recent) // claimed while the edit was made
+		}
 	}
 	b.rows = merge(b.rows, e)
 	b.snap = nil

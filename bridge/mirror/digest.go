@@ -15,12 +15,13 @@ import (
 	"unicode"
 
 	"github.com/emersion/go-imap/v2"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
 )
 
 // Digest is what sorting, threading and previews need of a message (RFC 5256 §2 and §3).
-// Strings are decoded and folded, but for the preview and the Message-IDs.
+// Strings are decoded and in the form in which they are compared, but for the preview and the Message-IDs.
 type Digest struct {
 	UID                    imap.UID
 	Arrival                time.Time
@@ -178,7 +179,7 @@ func (o *opened) digest() error {
 
 func digestOf(header mimescan.Header) (d Digest) {
 	subject, answer := baseSubject(mimescan.DecodeWords(header.Get("Subject")))
-	d.Subject, d.Answer = fold(subject), answer
+	d.Subject, d.Answer = collate(subject), answer
 	if t, err := mail.ParseDate(header.Get("Date")); err == nil {
 		d.Sent = t
 	}
@@ -195,14 +196,24 @@ func digestOf(header mimescan.Header) (d Digest) {
 	return d
 }
 
-// firstAddress is the local part of the first address and what it is displayed as.
+// firstAddress is the local part of the first address and what it is displayed as; of a group
+// its name, as ENVELOPE has it.
 func firstAddress(list string) (mailbox, display string) {
-	for _, a := range mimescan.ParseAddresses(list) {
-		if a.Host != "" {
-			return fold(a.Mailbox), fold(cmp.Or(mimescan.DecodeWords(a.Name), a.Mailbox+"@"+a.Host))
-		}
+	all := mimescan.ParseAddresses(list)
+	if len(all) == 0 {
+		return "", ""
 	}
-	return "", ""
+	a := all[0]
+	display = a.Mailbox
+	if a.Host != "" && a.Host != mimescan.MissingDomain {
+		display += "@" + a.Host
+	}
+	return collate(a.Mailbox), collate(cmp.Or(mimescan.DecodeWords(a.Name), display))
+}
+
+// collate is the form in which strings are put in order: titlecase, decomposed (RFC 5051 §2).
+func collate(s string) string {
+	return norm.NFKD.String(strings.ToTitle(norm.NFKD.String(strings.ToValidUTF8(s, "\uFFFD"))))
 }
 
 // maxReferences bounds what is kept of a References field; the newest count.

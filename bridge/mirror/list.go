@@ -137,13 +137,30 @@ func (m *Mirror) askList(c *upstream.Conn) (list []MailboxInfo, subscriptions bo
 		subscriptions = true
 		o = &imap.ListOptions{ReturnSubscribed: true, ReturnChildren: true, ReturnSpecialUse: c.Caps().Has(imap.CapSpecialUse)}
 	}
+	if list, err = listAll(c, o); err != nil || !subscriptions {
+		return list, subscriptions, err
+	}
+	// A subscription outlives its mailbox (RFC 9051 §6.3.7).
+	subscribed, err := listAll(c, &imap.ListOptions{SelectSubscribed: true})
+	for _, info := range subscribed {
+		if !slices.ContainsFunc(list, func(known MailboxInfo) bool { return known.Name == info.Name }) {
+			info.Subscribed = true
+			info.Attrs = []imap.MailboxAttr{imap.MailboxAttrNonExistent}
+			list = append(list, info)
+		}
+	}
+	return list, subscriptions, err
+}
+
+func listAll(c *upstream.Conn, o *imap.ListOptions) ([]MailboxInfo, error) {
+	var list []MailboxInfo
 	cmd := c.List("", "*", o)
 	for data := cmd.Next(); data != nil; data = cmd.Next() {
 		if len(list) < maxMailboxes && data.Mailbox != "" {
 			list = append(list, infoOf(data))
 		}
 	}
-	return list, subscriptions, cmd.Close()
+	return list, cmd.Close()
 }
 
 func infoOf(data *imap.ListData) MailboxInfo {
@@ -181,14 +198,14 @@ func (m *Mirror) saveList(ctx context.Context, list []MailboxInfo, subscriptions
 			}
 		}
 		return each(ctx, tx, `
-			INSERT INTO mailbox (account, name, delim, attrs, subscribed) VALUES (?1, ?2, ?3, ?4, ?5)
+			INSERT INTO mailbox (account, name, delim, attrs, subscribed, recent) VALUES (?1, ?2, ?3, ?4, ?5, ?7)
 			ON CONFLICT (account, name) DO UPDATE SET delim = ?3, attrs = ?4, subscribed = iif(?6, ?5, subscribed)`,
 			list, func(info MailboxInfo) []any {
 				delim := ""
 				if info.Delim != 0 {
 					delim = string(info.Delim)
 				}
-				return []any{m.o.Account, info.Name, delim, joinFlags(info.Attrs), info.Subscribed || !subscriptions, subscriptions}
+				return []any{m.o.Account, info.Name, delim, joinFlags(info.Attrs), info.Subscribed || !subscriptions, subscriptions, len(known) > 0}
 			})
 	})
 	if err != nil {

@@ -103,6 +103,9 @@ func (s *stateSync) replace(ctx context.Context) error {
 	}
 	next := meta{validity: s.selected.UIDValidity, modseq: s.selected.HighestModSeq,
 		permanent: joinFlags(s.selected.PermanentFlags), baseline: s.selected.UIDNext}
+	if now.validity == 0 {
+		next.recent = now.recent
+	}
 	s.write.Lock()
 	defer s.write.Unlock()
 	_, rows := s.state()

@@ -35,7 +35,12 @@ func fold(s string) string {
 // foldFields are decodeFields, folded.
 func foldFields(header mimescan.Header) string { return fold(decodeFields(header)) }
 
-// decodeFields are the fields of a header, decoded, a line each: "name: value".
+// addressFields hold address lists.
+var addressFields = map[string]bool{"from": true, "to": true, "cc": true, "bcc": true, "sender": true, "reply-to": true}
+
+// decodeFields are the fields of a header, decoded, a line each: "name: value". Addresses that are
+// written in a way nobody would search for follow as one would (RFC 9051 §6.4.4 speaks of the
+// envelope structure's field).
 func decodeFields(header mimescan.Header) string {
 	var s strings.Builder
 	for _, f := range header {
@@ -45,8 +50,25 @@ func decodeFields(header mimescan.Header) string {
 		value := strings.Join(strings.FieldsFunc(mimescan.DecodeWords(f.Value()), func(c rune) bool { return c == '\n' || c == '\r' }), " ")
 		s.WriteString(f.Name + ": " + value)
 		s.WriteByte('\n')
+		if addressFields[strings.ToLower(f.Name)] {
+			for _, address := range plainAddresses(f.Value()) {
+				if !strings.Contains(value, address) {
+					s.WriteString(f.Name + ": " + address + "\n")
+				}
+			}
+		}
 	}
 	return s.String()
+}
+
+func plainAddresses(list string) []string {
+	var plain []string
+	for _, a := range mimescan.ParseAddresses(list) {
+		if a.Host != "" && a.Host != mimescan.MissingDomain && a.Mailbox != mimescan.MissingMailbox {
+			plain = append(plain, a.Mailbox+"@"+a.Host)
+		}
+	}
+	return plain
 }
 
 // hasField says whether folded fields have one of that folded name whose value contains a

@@ -26,6 +26,9 @@ CREATE TRIGGER content_gone AFTER DELETE ON content BEGIN
   DELETE FROM text_index WHERE rowid = old.id;
 END;
 
+-- The UID from which on no client has been told of messages (RFC 3501 section 2.3.2, \Recent); 0: baseline.
+ALTER TABLE mailbox ADD COLUMN recent INTEGER NOT NULL DEFAULT 0;
+
 -- The mirror is a copy: what was opened before is opened again.
 UPDATE message SET content = NULL;
 DELETE FROM chunk;
