@@ -40,47 +40,40 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 		defer result.Message.Close()
 	}
 	v := judge(result, signers)
-	status, err := a.firstStatus(ctx, stored, v.status())
-	if err != nil {
+	first := firstOpening{account: a.Address(), status: v.status()}
+	if err := a.recall(ctx, stored, &first); err != nil {
 		return nil, err
 	}
-	message, err := a.present(stored, result, status)
+	message, err := a.present(stored, result, first.status)
 	if err != nil {
 		return nil, err
 	}
 	if v.encryption == pgpmime.EncryptionOpenPGP {
-		if err := a.noteEncrypted(ctx, message); err != nil {
+		if first.encrypted, err = messageIDs(message); err != nil {
 			_ = message.Close()
 			return nil, err
 		}
 	}
-	return &mirror.Opened{Message: message, Kind: kindOf(result), Keywords: v.keywords()}, nil
+	return &mirror.Opened{Message: message, Kind: kindOf(result), Keywords: v.keywords(), Save: first.save}, nil
 }
 
-// noteEncrypted remembers the message's identifier, so that an answer to it stays encrypted.
-func (a *Account) noteEncrypted(ctx context.Context, message *spool.Spool) error {
+// messageIDs are the message's identifiers: one, unless it is malformed.
+func messageIDs(message *spool.Spool) ([]string, error) {
 	root, err := mimescan.Scan(message)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	header, err := mimescan.ReadHeader(message, root.Header)
-	if err != nil {
-		return err
-	}
-	for _, id := range strings.Fields(header.Get("Message-ID")) {
-		if err := a.bridge.journal.noteEncrypted(ctx, a.Address(), id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return strings.Fields(header.Get("Message-ID")), err
 }
 
 // open decrypts and verifies. signers are the contacts whose certificates were tried.
 func (a *Account) open(ctx context.Context, stored mimescan.Source) (*pgpmime.Result, map[keydisc.Fingerprint]contacts.Contact, error) {
-	keys, err := a.keys()
+	keys, giveBack, err := a.keys()
 	if err != nil {
 		return nil, nil, err
 	}
+	defer giveBack()
 	signers := map[keydisc.Fingerprint]contacts.Contact{}
 	certificates := func(from string) []*keydisc.Certificate {
 		var found []*keydisc.Certificate
@@ -94,17 +87,14 @@ func (a *Account) open(ctx context.Context, stored mimescan.Source) (*pgpmime.Re
 	return result, signers, err
 }
 
-// keys are fresh copies of the account's keys for one message.
-func (a *Account) keys() (pgpmime.Keys, error) {
-	decrypters, err := a.ring.Decrypters()
-	if err != nil {
-		return pgpmime.Keys{}, err
-	}
+// keys are copies of the account's keys, lent for one message.
+func (a *Account) keys() (keys pgpmime.Keys, giveBack func(), err error) {
 	sealKeys, err := a.ring.SealKeys()
 	if err != nil {
-		return pgpmime.Keys{}, err
+		return pgpmime.Keys{}, nil, err
 	}
-	return pgpmime.Keys{Decrypters: decrypters, SealKeys: sealKeys, Own: a.addresses()}, nil
+	decrypters, giveBack, err := a.ring.Decrypters()
+	return pgpmime.Keys{Decrypters: decrypters, SealKeys: sealKeys, Own: a.addresses()}, giveBack, err
 }
 
 // verdict is what the status field says: one statement about the whole message.
@@ -189,13 +179,14 @@ func kindOf(r *pgpmime.Result) mirror.Kind {
 	return mirror.Clear
 }
 
-// firstStatus is the status this message got at its first opening: the given one if this is it.
-func (a *Account) firstStatus(ctx context.Context, stored mimescan.Source, status string) (string, error) {
+// recall finds the status these bytes got at their first opening; there is none if this is it.
+func (a *Account) recall(ctx context.Context, stored mimescan.Source, first *firstOpening) error {
 	hash := sha256.New()
 	if _, err := io.Copy(hash, io.NewSectionReader(stored, 0, stored.Size())); err != nil {
-		return "", err
+		return err
 	}
-	return a.bridge.journal.firstStatus(ctx, a.Address(), hash.Sum(nil), status)
+	first.digest = hash.Sum(nil)
+	return a.bridge.journal.recall(ctx, first)
 }
 
 // present writes the message with our status field on top.

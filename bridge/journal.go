@@ -69,32 +69,48 @@ func (j *journal) replacements(ctx context.Context, account string) ([]journalRo
 	return list, rows.Err()
 }
 
-// firstStatus returns the status kept for these bytes, keeping the given one if there is none.
-func (j *journal) firstStatus(ctx context.Context, account string, digest []byte, status string) (string, error) {
-	const query = `SELECT status FROM first_status WHERE account = ? AND digest = ?`
-	var first string
-	err := j.db.Read().QueryRowContext(ctx, query, account, digest).Scan(&first)
-	if err == nil || !errors.Is(err, sql.ErrNoRows) {
-		return first, err
+// firstOpening is what is kept of a message's first opening.
+type firstOpening struct {
+	account   string
+	digest    []byte // SHA-256 of the stored bytes
+	status    string
+	encrypted []string // its Message-IDs, if it came end-to-end encrypted
+}
+
+// recall sets the status kept for these bytes, if there is one.
+func (j *journal) recall(ctx context.Context, o *firstOpening) error {
+	err := j.db.Read().QueryRowContext(ctx, `SELECT status FROM first_status WHERE account = ? AND digest = ?`, o.account, o.digest).Scan(&o.status)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
 	}
-	err = j.db.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO first_status (account, digest, status) VALUES (?, ?, ?)
-			ON CONFLICT DO NOTHING`, account, digest, status); err != nil {
+	return err
+}
+
+// errOpenedTwice says that a copy of the message was opened at the same time, with another outcome.
+var errOpenedTwice = errors.New("a copy of the message was opened meanwhile; try again")
+
+// save keeps a first opening, with the message it is about.
+func (o *firstOpening) save(ctx context.Context, tx *sql.Tx) error {
+	var status string
+	err := tx.QueryRowContext(ctx, `INSERT INTO first_status (account, digest, status) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET status = status RETURNING status`, o.account, o.digest, o.status).Scan(&status)
+	if err != nil {
+		return err
+	}
+	if status != o.status {
+		return errOpenedTwice
+	}
+	for _, id := range o.encrypted {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO encrypted_message (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, o.account, id); err != nil {
 			return err
 		}
-		return tx.QueryRowContext(ctx, query, account, digest).Scan(&first)
-	})
-	return first, err
+	}
+	return nil
 }
 
 // forgetFailures lets messages that could not be opened have a first opening again.
 func (j *journal) forgetFailures(ctx context.Context, account string) error {
 	return j.exec(ctx, `DELETE FROM first_status WHERE account = ? AND status LIKE 'encryption=failed;%'`, account)
-}
-
-// noteEncrypted remembers that the message reached the account end-to-end encrypted.
-func (j *journal) noteEncrypted(ctx context.Context, account, messageID string) error {
-	return j.exec(ctx, `INSERT INTO encrypted_message (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, account, messageID)
 }
 
 // arrivedEncrypted says whether any of the messages reached the account end-to-end encrypted.

@@ -87,10 +87,11 @@ func (a *Account) unsealMessage(ctx context.Context, mailbox string, validity ui
 		return err
 	}
 	defer r.Close()
-	keys, err := a.keys()
+	keys, giveBack, err := a.keys()
 	if err != nil {
 		return err
 	}
+	defer giveBack()
 	if r.copy, err = pgpmime.Unseal(r.original, keys, a.bridge.spoolDir); err != nil {
 		return err
 	}
@@ -173,10 +174,11 @@ func (a *Account) seal(original *spool.Spool, instance []byte) (sealed *spool.Sp
 
 // opensTo is nil if the sealed message decrypts to exactly the original's bytes.
 func (a *Account) opensTo(sealed, original *spool.Spool) error {
-	keys, err := a.keys()
+	keys, giveBack, err := a.keys()
 	if err != nil {
 		return err
 	}
+	defer giveBack()
 	opened, err := pgpmime.Unseal(sealed, keys, a.bridge.spoolDir)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -31,6 +32,7 @@ type Certificate struct {
 	keyIDs      []uint64
 	created     time.Time
 	expires     time.Time
+	lent        sync.Pool // of *openpgp.Entity, see Borrow
 }
 
 // ErrSecretKey says that the input holds secret key material, which does not
@@ -45,6 +47,11 @@ func ParseCertificates(b []byte) ([]*Certificate, error) {
 	if len(b) > maxInput {
 		return nil, fmt.Errorf("certificates of %d bytes are more than %d", len(b), maxInput)
 	}
+	certificates, err := parsed.of(b, parseCertificates)
+	return slices.Clone(certificates), err
+}
+
+func parseCertificates(b []byte) ([]*Certificate, error) {
 	entities, err := readEntities(b)
 	if err != nil {
 		return nil, fmt.Errorf("not an OpenPGP certificate: %w", err)
@@ -204,6 +211,18 @@ func (c *Certificate) Entity() (*openpgp.Entity, error) {
 		return nil, fmt.Errorf("certificate %s cannot be read: %w", c.fingerprint, err)
 	}
 	return entities[0], nil
+}
+
+// Borrow lends an Entity to one goroutine until it gives it back. What go-crypto has verified
+// of it stays known, which a fresh copy would have to have verified again.
+func (c *Certificate) Borrow() (e *openpgp.Entity, giveBack func(), err error) {
+	e, ok := c.lent.Get().(*openpgp.Entity)
+	if !ok {
+		if e, err = c.Entity(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return e, func() { c.lent.Put(e) }, nil
 }
 
 // PostQuantum says whether the subkey that encryption would choose at that time is

@@ -4,6 +4,7 @@
 package contacts
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -70,6 +71,7 @@ type Book struct {
 	mu       sync.Mutex
 	closed   bool
 	searches map[string]*search // by address; one at a time for each
+	learned  map[string]lesson  // by address: what Learn need not look at again
 }
 
 // New makes a Book on the database.
@@ -81,7 +83,7 @@ func New(o Options) *Book {
 		o.Now = time.Now
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Book{options: o, ctx: ctx, cancel: cancel, searches: map[string]*search{}}
+	return &Book{options: o, ctx: ctx, cancel: cancel, searches: map[string]*search{}, learned: map[string]lesson{}}
 }
 
 // Close ends the searches under way and waits for them. It may be called twice; the error is always nil.
@@ -121,6 +123,13 @@ func (b *Book) Learn(ctx context.Context, address string, c *keydisc.Certificate
 		return err
 	}
 	now := b.options.Now()
+	if effective.After(now) {
+		effective = now
+	}
+	taught := lesson{c, s, effective}
+	if b.knows(address, taught) {
+		return nil
+	}
 	if err := c.Check(address, now); err != nil {
 		return err
 	}
@@ -128,10 +137,44 @@ func (b *Book) Learn(ctx context.Context, address string, c *keydisc.Certificate
 	if err != nil {
 		return err
 	}
-	if effective.After(now) {
-		effective = now
+	if err := b.change(ctx, address, func(r *record) error { return r.learn(own, s, effective, now) }); err != nil {
+		return err
 	}
-	return b.change(ctx, address, func(r *record) error { return r.learn(own, s, effective, now) })
+	b.remember(address, taught)
+	return nil
+}
+
+// lesson is what Learn was told. The same certificate with an older date changes nothing: it
+// comes with every message of a correspondent.
+type lesson struct {
+	certificate *keydisc.Certificate
+	source      Source
+	effective   time.Time
+}
+
+const maxLearned = 1000
+
+func (b *Book) knows(address string, l lesson) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known, ok := b.learned[address]
+	return ok && known.source == l.source && !l.effective.After(known.effective) && bytes.Equal(known.certificate.Bytes(), l.certificate.Bytes())
+}
+
+func (b *Book) remember(address string, l lesson) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.learned) >= maxLearned {
+		clear(b.learned)
+	}
+	b.learned[address] = l
+}
+
+// forgetLessons comes after every other change: what was of no consequence may be now.
+func (b *Book) forgetLessons() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.learned)
 }
 
 // Import pins certificates by the user's own act, replacing an earlier pin; returns
@@ -142,6 +185,7 @@ func (b *Book) Import(ctx context.Context, certs []*keydisc.Certificate) ([]Cont
 	if err != nil {
 		return nil, err
 	}
+	defer b.forgetLessons()
 	var contacts []Contact
 	var refused error
 	now := b.options.Now()

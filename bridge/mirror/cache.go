@@ -118,6 +118,9 @@ func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int6
 	if err == nil {
 		err = insertDigest(ctx, tx, id, &o.keys)
 	}
+	if err == nil && o.save != nil {
+		err = o.save(ctx, tx)
+	}
 	m.cached.Add(cached)
 	return id, err
 }

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -12,9 +13,9 @@ import (
 // may have the string. It lags behind, so that it never holds up opening; what it does not have
 // yet is searched as if it might match.
 const (
-	indexBatch  = 50 // messages per transaction: the database has one writer, and others wait for it
-	maxTerms    = 24 // trigrams of a string that are asked for
-	fewMessages = 64 // up to so many are searched without the index
+	indexBatch  = 100 // messages per transaction: the database has one writer, and others wait for it
+	maxTerms    = 24  // trigrams of a string that are asked for
+	fewMessages = 64  // up to so many are searched without the index
 )
 
 // fromIndex are the messages that may have a string. One statement sees one state of the database:
@@ -52,15 +53,20 @@ func (m *Mirror) indexSome(ctx context.Context) (time.Duration, error) {
 	var n int64
 	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
 		due, err := scanIDs(tx.QueryContext(ctx, `SELECT content FROM digest INDEXED BY digest_unindexed WHERE indexed = 0 LIMIT ?`, indexBatch))
+		if n = int64(len(due)); err != nil || n == 0 {
+			return err
+		}
+		list, err := json.Marshal(due)
 		if err != nil {
 			return err
 		}
-		n = int64(len(due))
-		one := func(id int64) []any { return []any{id} }
-		if err := each(ctx, tx, `INSERT INTO text_index (rowid, text) SELECT id, fields || char(10) || body FROM content WHERE id = ?`, due, one); err != nil {
-			return err
+		// One statement: FTS5 writes its index at the end of each.
+		_, err = tx.ExecContext(ctx, `INSERT INTO text_index (rowid, text)
+			SELECT c.id, c.fields || char(10) || c.body FROM json_each(?) j CROSS JOIN content c ON c.id = j.value`, string(list))
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `UPDATE digest SET indexed = 1 WHERE content IN (SELECT value FROM json_each(?))`, string(list))
 		}
-		return each(ctx, tx, `UPDATE digest SET indexed = 1 WHERE content = ?`, due, one)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("index messages: %w", err)

@@ -47,6 +47,8 @@ type Opened struct {
 	Message  Blob // closed by the mirror
 	Kind     Kind
 	Keywords []imap.Flag // $Encrypted, $SignedGood, … of this moment
+	// Save, if not nil, saves what belongs with it, in the transaction that saves the message.
+	Save func(ctx context.Context, tx *sql.Tx) error
 }
 
 // Options of a Mirror.

@@ -52,6 +52,7 @@ type opened struct {
 	body      string
 	partial   bool
 	keys      Digest
+	save      func(ctx context.Context, tx *sql.Tx) error
 }
 
 // open opens those messages that have not been opened, in batches, and returns why some
@@ -337,7 +338,7 @@ func (m *Mirror) openStored(ctx context.Context, stored mimescan.Source) (o *ope
 	if err != nil {
 		return nil, err
 	}
-	o = &opened{message: got.Message, kind: got.Kind, words: joinFlags(got.Keywords)}
+	o = &opened{message: got.Message, kind: got.Kind, words: joinFlags(got.Keywords), save: got.Save}
 	if err := o.digest(); err != nil {
 		_ = got.Message.Close()
 		return nil, err

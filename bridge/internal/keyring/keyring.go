@@ -51,6 +51,7 @@ type Ring struct {
 
 	mu   sync.RWMutex
 	keys []ownKey // the primary first
+	lent *sync.Pool
 }
 
 // ownKey is one key: its unlocked serialization is parsed anew for every use, because an
@@ -64,7 +65,7 @@ type ownKey struct {
 
 // Open loads the keys of an account (there may be none yet).
 func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, error) {
-	r := &Ring{db: db, vault: v, account: strings.ToLower(account)}
+	r := &Ring{db: db, vault: v, account: strings.ToLower(account), lent: &sync.Pool{}}
 	rows, err := db.Read().QueryContext(ctx, `SELECT fingerprint, profile, is_primary, sealed FROM own_key WHERE account = ? ORDER BY is_primary DESC, fingerprint`, r.account)
 	if err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", account, store.Explain(err))
@@ -147,7 +148,7 @@ func (r *Ring) add(ctx context.Context, added []ownKey, replace bool) ([]Key, er
 	if err := r.store(ctx, keys); err != nil {
 		return nil, err
 	}
-	r.keys = keys
+	r.keys, r.lent = keys, &sync.Pool{}
 	var shown []Key
 	for _, k := range keys {
 		if slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint }) {
@@ -221,19 +222,25 @@ func (r *Ring) unlocked(f keydisc.Fingerprint) (*openpgp.Entity, error) {
 	return k.entity()
 }
 
-// Decrypters are fresh, unlocked copies of all keys for one goroutine, past ones too.
-func (r *Ring) Decrypters() (openpgp.EntityList, error) {
+// Decrypters are unlocked copies of all keys, past ones too, lent to one goroutine until it
+// gives them back.
+func (r *Ring) Decrypters() (list openpgp.EntityList, giveBack func(), err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	var list openpgp.EntityList
+	pool := r.lent // what was lent of other keys goes to another pool
+	giveBack = func() { pool.Put(list) }
+	if lent, ok := pool.Get().(openpgp.EntityList); ok {
+		list = lent
+		return list, giveBack, nil
+	}
 	for _, k := range r.keys {
 		entity, err := k.entity()
 		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", k.Fingerprint, err)
+			return nil, nil, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 		}
 		list = append(list, entity)
 	}
-	return list, nil
+	return list, giveBack, nil
 }
 
 // SealKey is a 32-byte MAC key derived from the secret parameters of the primary key
@@ -264,7 +271,7 @@ func (r *Ring) Close() {
 		clear(k.secret)
 		clear(k.sealKey)
 	}
-	r.keys = nil
+	r.keys, r.lent = nil, &sync.Pool{}
 }
 
 // serialize is the unlocked secret key as stored.

@@ -75,7 +75,7 @@ func TestEmptyRing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if list, err := r.ring.Decrypters(); err != nil || len(list) != 0 || len(r.ring.List()) != 0 {
+	if list, _, err := r.ring.Decrypters(); err != nil || len(list) != 0 || len(r.ring.List()) != 0 {
 		t.Error(list, err)
 	}
 }
@@ -181,7 +181,7 @@ func encrypt(t *testing.T, r *Ring, text string) []byte {
 
 func decrypt(t *testing.T, r *Ring, message []byte) string {
 	t.Helper()
-	keys, err := r.Decrypters()
+	keys, _, err := r.Decrypters()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,18 +40,28 @@ const (
 	maxSenders      = 5
 )
 
-// certRing are fresh copies of the certificates that a signature may be by.
+// certRing are the certificates that a signature may be by, lent until it is given back.
 type certRing struct {
 	list  openpgp.EntityList
 	certs map[*openpgp.Entity]*keydisc.Certificate
+	lent  []func()
+}
+
+func (r *certRing) giveBack() {
+	for _, giveBack := range r.lent {
+		giveBack()
+	}
 }
 
 func (o *opener) ring(from sender) certRing {
 	r := certRing{certs: map[*openpgp.Entity]*keydisc.Certificate{}}
 	for _, address := range from.all[:min(len(from.all), maxSenders)] {
 		for _, c := range o.certs(address) {
-			if e, err := c.Entity(); err == nil && len(r.list) < maxCertificates {
-				r.list = append(r.list, e)
+			if len(r.list) == maxCertificates {
+				return r
+			}
+			if e, giveBack, err := c.Borrow(); err == nil {
+				r.list, r.lent = append(r.list, e), append(r.lent, giveBack)
 				r.certs[e] = c
 			}
 		}
@@ -67,6 +77,7 @@ func (o *opener) verifyInside(packets *spool.Spool, from sender) (v verdict) {
 		return verdict{signature: SignatureBad}
 	}
 	ring := o.ring(from)
+	defer ring.giveBack()
 	md, err := openpgp.ReadMessage(r, ring.list, nil, verifyConfig(o.now))
 	if err != nil {
 		return verdict{signature: SignatureBad}
@@ -86,6 +97,7 @@ func (o *opener) verifyDetached(src mimescan.Source, signed *mimescan.Part, from
 	span := mimescan.Span{Start: text.Header.Start, End: text.Body.End}
 	body := canonical(io.NewSectionReader(src, span.Start, span.Len()))
 	ring := o.ring(from)
+	defer ring.giveBack()
 	md, err := openpgp.VerifyDetachedSignatureReader(ring.list, body, bytes.NewReader(sigs), verifyConfig(o.now))
 	if errors.Is(err, pgperrors.ErrUnknownIssuer) {
 		return verdict{signature: SignatureUnknownKey} // of a version nobody knows yet
