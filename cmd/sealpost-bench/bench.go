@@ -18,6 +18,7 @@ type result struct {
 	Fill        float64 `json:"fill_seconds"`        // from ready until the last message is opened
 	FillCPU     float64 `json:"fill_cpu_seconds"`    // of the daemon, meanwhile
 	FillRate    float64 `json:"fill_per_second"`     //
+	Rested      float64 `json:"rested_seconds"`      // from ready until the text is indexed, too
 	DecryptRate float64 `json:"decrypt_per_second"`  // two goroutines, in process, the same messages
 	FirstSelect float64 `json:"first_select_ms"`     // the first command after a start
 	Startup     float64 `json:"startup_ms"`          // to ready; not the first start
@@ -105,8 +106,13 @@ func (b *bench) firstFill(ctx context.Context, p program, res *result) error {
 		res.Fill = time.Since(d.ready).Seconds()
 		res.FillRate = float64(res.Messages) / res.Fill
 		res.FillCPU = (d.cpu() - cpu).Seconds()
-		res.FilledRSS, res.FilledPeak, err = d.memory()
 		progress("  first fill: %.1f s, %.0f messages/s, %.1f s of processor time", res.Fill, res.FillRate, res.FillCPU)
+		err = d.rest(ctx)
+	}
+	if err == nil {
+		res.Rested = max(res.Fill, (time.Since(d.ready) - 2*restWindow).Seconds())
+		progress("  at rest after %.1f s", res.Rested)
+		res.FilledRSS, res.FilledPeak, err = d.memory()
 	}
 	return errors.Join(err, d.stop())
 }
@@ -184,6 +190,9 @@ func (b *bench) compare(ctx context.Context, d *daemon, password string, res *re
 		return err
 	}
 	res.FirstSelect = milliseconds(time.Since(start))
+	if err := d.rest(ctx); err != nil {
+		return err
+	}
 	bridge, err := newSide("bridge", own, func(r *row) **sample { return &r.Bridge })
 	if err != nil {
 		return err

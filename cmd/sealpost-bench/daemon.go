@@ -190,6 +190,35 @@ func statusValue(data []byte, name string) int64 {
 	return 0
 }
 
+// The daemon rests when it has used little processor time for some seconds on end.
+const (
+	restWindow = 3 * time.Second
+	restShare  = restWindow / 20
+	restLimit  = 30 * time.Minute
+)
+
+// rest waits until the daemon has nothing to do any more. It indexes text for search after it has opened all
+// messages, and says so nowhere.
+func (d *daemon) rest(ctx context.Context) error {
+	quiet := 0
+	for begin, last := time.Now(), d.cpu(); quiet < 2; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(restWindow):
+		}
+		if time.Since(begin) > restLimit {
+			return fmt.Errorf("the daemon was still busy after %v", restLimit)
+		}
+		now := d.cpu()
+		if quiet++; now-last > restShare {
+			quiet = 0
+		}
+		last = now
+	}
+	return nil
+}
+
 // cpu is the processor time the daemon has used (proc(5): utime and stime, in hundredths of a second).
 func (d *daemon) cpu() time.Duration {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))

@@ -140,6 +140,7 @@ var daemonLines = []struct {
 	{"First fill", "", func(r result) string { return fmt.Sprintf("%.1f s", r.Fill) }},
 	{"… messages per second", "", func(r result) string { return grouped(int(r.FillRate)) }},
 	{"… processor time of the daemon", "", func(r result) string { return fmt.Sprintf("%.1f s", r.FillCPU) }},
+	{"… until the text is indexed too", "", func(r result) string { return fmt.Sprintf("%.1f s", r.Rested) }},
 	{"Decrypt and verify alone, two goroutines, messages per second", "", func(r result) string { return grouped(int(r.DecryptRate)) }},
 	{"Fill / decrypt alone", "≥ 0.5", func(r result) string { return fmt.Sprintf("%.3f", r.fillRatio()) }},
 	{"Memory after the fill (VmRSS)", "", func(r result) string { return megabytes(r.FilledRSS) }},
