@@ -225,8 +225,23 @@ func TestImaplib(t *testing.T) {
 			if flagged := r.provider.UIDs("INBOX", "FLAGGED"); len(flagged) != 1 || len(r.provider.UIDs("INBOX", "ANSWERED")) != 0 {
 				t.Errorf("flagged at the provider: %v", flagged)
 			}
-			r.provider.Command("INBOX", "STORE 1:* -FLAGS.SILENT (\\Flagged)")
-			r.provider.Command("", "DELETE Clear/Kept")
+			r.bridge.Command("INBOX", "STORE 1:* -FLAGS.SILENT (\\Flagged)")
+			r.bridge.Command("", "DELETE Clear/Kept")
 		})
+	}
+}
+
+// Alpine, whose IMAP is c-client's, lists, sorts, opens and deletes.
+func TestAlpine(t *testing.T) {
+	r := newReader(t)
+	sealed := r.provider.UID("INBOX", "UNSEEN")
+	if said := peers.RunAlpine(t, r.clientOptions(true)); said != "done\n" {
+		t.Error(said)
+	}
+	if left := r.provider.UIDs("INBOX", "ALL"); !slices.Equal(left, []string{sealed}) {
+		t.Errorf("%v is left at the provider, not %s", left, sealed)
+	}
+	if flags := r.provider.Flags("INBOX", sealed); flags != `\Seen` {
+		t.Errorf("what was opened has %s", flags)
 	}
 }

@@ -181,3 +181,13 @@ func RunImaplib(t testing.TB, o ClientOptions) string {
 	path := script(t, Dir(t), "imaplib_check.py")
 	return Run(t, []string{"IMAP_PASSWORD=" + o.Password}, nil, path, o.Host, o.IMAP, o.IMAPTLS, o.Username, o.CAFile)
 }
+
+// RunAlpine lets somebody read and delete with Alpine, see rig/alpine.py.
+func RunAlpine(t testing.TB, o ClientOptions) string {
+	t.Helper()
+	Need(t, "alpine", "alpine")
+	Need(t, "tmux", "tmux")
+	Need(t, "python3", "python3")
+	dir := Dir(t)
+	return Run(t, []string{"IMAP_PASSWORD=" + o.Password}, nil, script(t, dir, "alpine.py"), dir, o.Host, o.IMAP, o.Username, o.CAFile)
+}
