@@ -190,7 +190,8 @@ func (w *twin) hear(what string) string {
 	}
 }
 
-// providerFlags are those that a provider keeps: the bridge has keywords of its own, and nothing is recent to it.
+// providerFlags are those that a provider keeps: the bridge has keywords of its own, and
+// \Recent is for whoever asks first.
 func providerFlags(flags []imap.Flag) []imap.Flag {
 	kept := []imap.Flag{}
 	for _, flag := range flags {
