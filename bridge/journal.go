@@ -79,7 +79,10 @@ type firstOpening struct {
 
 // recall sets the status kept for these bytes, if there is one.
 func (j *journal) recall(ctx context.Context, o *firstOpening) error {
-	err := j.db.Read().QueryRowContext(ctx, `SELECT status FROM first_status WHERE account = ? AND digest = ?`, o.account, o.digest).Scan(&o.status)
+	known, err := j.db.Prepared(ctx, `SELECT status FROM first_status WHERE account = ? AND digest = ?`)
+	if err == nil {
+		err = known.QueryRowContext(ctx, o.account, o.digest).Scan(&o.status)
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -90,10 +93,10 @@ func (j *journal) recall(ctx context.Context, o *firstOpening) error {
 var errOpenedTwice = errors.New("a copy of the message was opened meanwhile; try again")
 
 // save keeps a first opening, with the message it is about.
-func (o *firstOpening) save(ctx context.Context, tx *sql.Tx) error {
+func (o *firstOpening) save(ctx context.Context, b *store.Batch) error {
 	var status string
-	err := tx.QueryRowContext(ctx, `INSERT INTO first_status (account, digest, status) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET status = status RETURNING status`, o.account, o.digest, o.status).Scan(&status)
+	err := b.Scan(ctx, `INSERT INTO first_status (account, digest, status) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET status = status RETURNING status`, []any{o.account, o.digest, o.status}, &status)
 	if err != nil {
 		return err
 	}
@@ -101,7 +104,7 @@ func (o *firstOpening) save(ctx context.Context, tx *sql.Tx) error {
 		return errOpenedTwice
 	}
 	for _, id := range o.encrypted {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO encrypted_message (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, o.account, id); err != nil {
+		if _, err := b.Exec(ctx, `INSERT INTO encrypted_message (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, o.account, id); err != nil {
 			return err
 		}
 	}

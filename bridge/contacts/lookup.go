@@ -91,11 +91,11 @@ func unknown(address string, cause error) Lookup {
 }
 
 func (b *Book) recall(ctx context.Context, address string) (record, asked, error) {
-	r, err := load(ctx, b.options.DB.Read(), address)
+	r, err := load(ctx, ready{b.options.DB}, address)
 	if err != nil {
 		return r, asked{}, store.Explain(err)
 	}
-	last, err := loadAsked(ctx, b.options.DB.Read(), address)
+	last, err := loadAsked(ctx, ready{b.options.DB}, address)
 	return r, last, store.Explain(err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -15,6 +16,21 @@ import (
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// ready is a querier whose statements stay prepared.
+type ready struct{ *store.DB }
+
+func (r ready) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return r.Read().QueryContext(ctx, query, args...)
+}
+
+func (r ready) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	stmt, err := r.Prepared(ctx, query)
+	if err != nil {
+		return r.Read().QueryRowContext(ctx, query, args...) // which says why
+	}
+	return stmt.QueryRowContext(ctx, args...)
 }
 
 const columns = `address, certificate, source, pending, pending_source, dismissed, first_seen, last_used, heard`

@@ -14,7 +14,7 @@ const bufferSize = 32 << 10
 // Scan finds the parts of a message in one pass, with memory that does not grow with the
 // message. Any sequence of bytes is a message: errors are those of reading src.
 func Scan(src Source) (*Part, error) {
-	s := &scanner{in: bufio.NewReaderSize(io.NewSectionReader(src, 0, src.Size()), bufferSize)}
+	s := &scanner{in: bufio.NewReaderSize(io.NewSectionReader(src, 0, src.Size()), int(min(src.Size()+1, bufferSize)))}
 	root := s.open(nil, 1)
 	root.Envelope = map[string]string{}
 	for {

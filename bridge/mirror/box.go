@@ -192,7 +192,7 @@ func (m *Mirror) readBox(ctx context.Context, id int64) (meta, []row, error) {
 	}
 	found, err := m.o.DB.Read().QueryContext(ctx, `
 		SELECT m.uid, m.flags, m.date, m.zone, m.size, coalesce(m.content, 0), coalesce(c.size, 0), coalesce(c.kind, ''), coalesce(c.keywords, ''), m.held
-		FROM message m LEFT JOIN content c ON c.id = m.content WHERE m.mailbox = ? ORDER BY m.uid`, id)
+		FROM message m LEFT JOIN content c INDEXED BY content_state ON c.id = m.content WHERE m.mailbox = ? ORDER BY m.uid`, id)
 	if err != nil {
 		return b, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/store"
 )
 
 const (
@@ -67,7 +68,7 @@ func (m *Mirror) discard(ctx context.Context, o *opened) {
 func (m *Mirror) writeChunks(ctx context.Context, id int64, message mimescan.Source) error {
 	for off := int64(0); off < message.Size(); off += largeWrite {
 		err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
-			return insertChunks(ctx, tx, id, message, off, min(off+largeWrite, message.Size()))
+			return insertChunks(ctx, store.NewBatch(tx), id, message, off, min(off+largeWrite, message.Size()))
 		})
 		if err != nil {
 			return err
@@ -77,14 +78,14 @@ func (m *Mirror) writeChunks(ctx context.Context, id int64, message mimescan.Sou
 }
 
 // insertChunks writes the bytes [start, end) of a message; start is the beginning of a chunk.
-func insertChunks(ctx context.Context, tx *sql.Tx, id int64, message mimescan.Source, start, end int64) error {
+func insertChunks(ctx context.Context, b *store.Batch, id int64, message mimescan.Source, start, end int64) error {
 	buf := make([]byte, min(chunkSize, end-start))
 	for off := start; off < end; off += chunkSize {
 		piece := buf[:min(chunkSize, end-off)]
 		if n, err := message.ReadAt(piece, off); n < len(piece) {
 			return fmt.Errorf("read the opened message: %w", err)
 		}
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO chunk (content, n, data) VALUES (?, ?, ?)`, id, off/chunkSize, piece)
+		_, err := b.Exec(ctx, `INSERT OR REPLACE INTO chunk (content, n, data) VALUES (?, ?, ?)`, id, off/chunkSize, piece)
 		if err != nil {
 			return err
 		}
@@ -93,14 +94,14 @@ func insertChunks(ctx context.Context, tx *sql.Tx, id int64, message mimescan.So
 }
 
 // insertContent saves what is kept of an opened message and returns its key.
-func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int64, error) {
+func (m *Mirror) insertContent(ctx context.Context, b *store.Batch, o *opened) (int64, error) {
 	size := o.message.Size()
 	cached := size
 	if size > m.o.CacheSize {
 		cached = 0
 	}
 	args := []any{nullID(o.id), m.o.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix()}
-	done, err := tx.ExecContext(ctx, `
+	done, err := b.Exec(ctx, `
 		INSERT INTO content (id, account, kind, keywords, size, sent, header, structure, fields, body, partial, cached, used)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET (kind, keywords, size, sent, header, structure, fields, body, partial, cached, used) =
@@ -112,14 +113,14 @@ func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int6
 	id := o.id
 	if id == 0 {
 		if id, err = done.LastInsertId(); err == nil && cached > 0 {
-			err = insertChunks(ctx, tx, id, o.message, 0, cached)
+			err = insertChunks(ctx, b, id, o.message, 0, cached)
 		}
 	}
 	if err == nil {
-		err = insertDigest(ctx, tx, id, &o.keys)
+		err = insertDigest(ctx, b, id, &o.keys)
 	}
 	if err == nil && o.save != nil {
-		err = o.save(ctx, tx)
+		err = o.save(ctx, b)
 	}
 	m.cached.Add(cached)
 	return id, err
@@ -127,9 +128,9 @@ func (m *Mirror) insertContent(ctx context.Context, tx *sql.Tx, o *opened) (int6
 
 func nullID(id int64) sql.NullInt64 { return sql.NullInt64{Int64: id, Valid: id != 0} }
 
-func insertDigest(ctx context.Context, tx *sql.Tx, id int64, d *Digest) error {
+func insertDigest(ctx context.Context, b *store.Batch, id int64, d *Digest) error {
 	date := sql.NullInt64{Int64: d.Sent.Unix(), Valid: !d.Sent.IsZero()}
-	_, err := tx.ExecContext(ctx, `
+	_, err := b.Exec(ctx, `
 		INSERT INTO digest (content, date, subject, answer, sender, recipient, copy, sender_name, recipient_name, message_id, refs, preview)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id, date, d.Subject, d.Answer, d.From, d.To, d.Cc,
 		d.DisplayFrom, d.DisplayTo, d.MessageID, strings.Join(d.References, " "), d.Preview)

@@ -48,7 +48,7 @@ type Opened struct {
 	Kind     Kind
 	Keywords []imap.Flag // $Encrypted, $SignedGood, … of this moment
 	// Save, if not nil, saves what belongs with it, in the transaction that saves the message.
-	Save func(ctx context.Context, tx *sql.Tx) error
+	Save func(ctx context.Context, b *store.Batch) error
 }
 
 // Options of a Mirror.
@@ -160,7 +160,7 @@ func (m *Mirror) Counts(ctx context.Context) (Counts, error) {
 	}
 	err = m.o.DB.Read().QueryRowContext(ctx, `
 		SELECT count(*), count(c.id), coalesce(sum(c.kind = 'sealed'), 0), coalesce(sum(c.kind = 'clear'), 0)
-		FROM mailbox b JOIN message m ON m.mailbox = b.id LEFT JOIN content c ON c.id = m.content
+		FROM mailbox b JOIN message m ON m.mailbox = b.id LEFT JOIN content c INDEXED BY content_state ON c.id = m.content
 		WHERE b.account = ?`, m.o.Account).Scan(&c.Messages, &c.Opened, &c.Sealed, &c.Clear)
 	if err != nil {
 		return c, fmt.Errorf("count the messages: %w", err)

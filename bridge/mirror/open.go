@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -16,12 +18,14 @@ import (
 
 	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
 )
 
 const (
 	batchMessages = 64      // messages per FETCH of bodies
 	batchBytes    = 2 << 20 // and about so many bytes; a larger message comes alone
+	batchesAtOnce = 2
 	openers       = 2       // messages opened at once, per batch
 	maxText       = 1 << 20 // bytes of folded text kept for search; what is beyond is read from the body
 	keptHeader    = 1 << 20 // bytes of the header kept; RFC 5322 knows no limit, but hostile mail does
@@ -52,7 +56,7 @@ type opened struct {
 	body      string
 	partial   bool
 	keys      Digest
-	save      func(ctx context.Context, tx *sql.Tx) error
+	save      func(ctx context.Context, b *store.Batch) error
 }
 
 // open opens those messages that have not been opened, in batches, and returns why some
@@ -73,10 +77,8 @@ func (b *box) open(ctx context.Context, uids []imap.UID) map[imap.UID]error {
 		return failed
 	}
 	mine, others := b.claim(todo)
-	for _, batch := range batches(mine) {
-		for uid, err := range b.openBatch(ctx, batch) {
-			failed[uid] = err
-		}
+	for uid, err := range b.openBatches(ctx, batches(mine)) {
+		failed[uid] = err
 	}
 	for uid, f := range others {
 		select {
@@ -88,6 +90,25 @@ func (b *box) open(ctx context.Context, uids []imap.UID) map[imap.UID]error {
 			failed[uid] = offline(context.Cause(ctx))
 		}
 	}
+	return failed
+}
+
+// openBatches opens batches, one while another is fetched or saved.
+func (b *box) openBatches(ctx context.Context, all [][]row) map[imap.UID]error {
+	var opening errgroup.Group
+	opening.SetLimit(batchesAtOnce)
+	var mu sync.Mutex
+	failed := map[imap.UID]error{}
+	for _, batch := range all {
+		opening.Go(func() error {
+			failures := b.openBatch(ctx, batch)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(failed, failures)
+			return nil
+		})
+	}
+	_ = opening.Wait()
 	return failed
 }
 
@@ -372,8 +393,9 @@ func (b *box) attach(ctx context.Context, validity uint32, good []*opened) error
 		return nil
 	}
 	err := b.commit(ctx, e, func(tx *sql.Tx) error {
+		batch := store.NewBatch(tx)
 		for i, o := range from {
-			id, err := b.m.insertContent(ctx, tx, o)
+			id, err := b.m.insertContent(ctx, batch, o)
 			if err != nil {
 				return err
 			}

@@ -299,7 +299,7 @@ func (m *Mirror) unopened(ctx context.Context) (map[string][]imap.UID, error) {
 }
 
 func (m *Mirror) unopenedBy(ctx context.Context, query string) (map[string][]imap.UID, error) {
-	rows, err := m.o.DB.Read().QueryContext(ctx, query, m.o.Account, time.Now().UnixNano(), batchMessages)
+	rows, err := m.o.DB.Read().QueryContext(ctx, query, m.o.Account, time.Now().UnixNano(), 2*batchesAtOnce*batchMessages)
 	if err != nil {
 		return nil, fmt.Errorf("look for messages to open: %w", err)
 	}

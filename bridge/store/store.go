@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
@@ -39,6 +40,9 @@ type DB struct {
 	read  *sql.DB // several connections, read only
 	write *sql.DB // exactly one connection
 	lock  *os.File
+
+	mu       sync.Mutex
+	prepared map[string]*sql.Stmt // of read
 }
 
 // Open opens or creates the database file with a 32-byte key and migrates it.
