@@ -3,6 +3,7 @@ package imapd
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -51,10 +52,13 @@ func (s *session) fetch(r *request) error {
 	}
 	items.uid = items.uid || r.uid
 	f := &fetching{session: s, box: box, out: r.output, items: items, now: box.Snapshot()}
+	if items.flags && items.reads() {
+		f.markSeen(messages) // the flags shown are those after it (RFC 9051 §6.4.5)
+	}
 	if err := f.run(messages); err != nil {
 		return s.failed(err)
 	}
-	f.markSeen()
+	f.markSeen(f.seen)
 	return s.failed(f.failure)
 }
 
@@ -194,14 +198,19 @@ func (f *fetching) write(r *reply) error {
 
 // markSeen sets \Seen on what was read without PEEK; the client is told with all other changes. That
 // the provider cannot be reached for it does not make the answer wrong.
-func (f *fetching) markSeen() {
-	if len(f.seen) == 0 || f.box.readOnly {
+func (f *fetching) markSeen(messages []numbered) {
+	unseen := slices.DeleteFunc(slices.Clone(messages), func(n numbered) bool {
+		m := find(f.now, n.uid)
+		return m == nil || hasFlag(m.Flags, imap.FlagSeen)
+	})
+	if len(unseen) == 0 || f.box.readOnly {
 		return
 	}
 	flags := &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagSeen}}
-	if err := f.box.Store(f.session.ctx, uidSet(f.seen), flags); err != nil {
+	if err := f.box.Store(f.session.ctx, uidSet(unseen), flags); err != nil {
 		f.session.log.Info("imap: messages that were read could not be marked so", "cause", err)
 	}
+	f.now = f.box.Snapshot()
 }
 
 // reply is the response for one message.

@@ -82,12 +82,12 @@ func (f *fetchItems) add(name string) bool {
 		return true
 	}
 	section := map[string]*sectionItem{
-		"RFC822": {}, "RFC822.HEADER": {text: "HEADER", peek: true}, "RFC822.TEXT": {text: "TEXT"},
+		"RFC822": {}, "RFC822.PEEK": {peek: true}, "RFC822.HEADER": {text: "HEADER", peek: true}, "RFC822.TEXT": {text: "TEXT"},
 	}[name]
 	if section == nil {
 		return false
 	}
-	section.name = name
+	section.name = strings.TrimSuffix(name, ".PEEK") // no standard has it, Outlook sends it
 	f.sections = append(f.sections, section)
 	return true
 }

@@ -48,6 +48,9 @@ func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, 
 		if data == nil {
 			continue
 		}
+		if lsub { // it knows none of the newer attributes (RFC 3501 §7.2.3)
+			data.Attrs = slices.DeleteFunc(data.Attrs, func(a imap.MailboxAttr) bool { return hasAttr(specialUses, a) || a == imap.MailboxAttrSubscribed })
+		}
 		if o.ReturnStatus != nil && selectable(info) {
 			if data.Status, err = s.Status(info.Name, o.ReturnStatus); err != nil {
 				s.log.Debug("imap: no STATUS in LIST", "mailbox", info.Name, "cause", err) // RFC 5819 §2: left out

@@ -39,10 +39,13 @@ func (v *view) recents() imap.UIDSet {
 	return slices.Clone(v.recent)
 }
 
-// flagsOf is what a FETCH shows.
+// flagsOf is what a FETCH shows, and the client knows from then on.
 func (v *view) flagsOf(r *reply) []imap.Flag {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if int(r.seq) <= len(v.uids) && v.uids[r.seq-1] == r.uid {
+		v.flags[r.seq-1] = r.state.Flags
+	}
 	return v.withRecent(r.uid, r.state.Flags)
 }
 

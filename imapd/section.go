@@ -36,6 +36,9 @@ func (r *reply) whole(s *sectionItem) (content, error) {
 		return r.binary(s.part)
 	}
 	part := r.structure.Find(s.part)
+	if len(s.part) > 0 && strings.HasPrefix(r.structure.MediaType, "multipart/") && len(r.structure.Children) == 0 && canBeMultipart(r.structure) {
+		part = nil // the empty part that BODYSTRUCTURE speaks of
+	}
 	if part != nil && len(s.part) > 0 && (s.text == "HEADER" || s.text == "TEXT") {
 		part = part.Message // only a message in a message has these
 	}

@@ -26,7 +26,8 @@ func (f Field) Value() string {
 		value = f.Raw
 	}
 	if bytes.IndexByte(value, '\n') >= 0 {
-		value = bytes.ReplaceAll(value, []byte("\r\n"), nil)
+		value = bytes.ReplaceAll(value, []byte("\r\n"), []byte("\n"))
+		value = bytes.ReplaceAll(value, []byte("\n\t"), []byte(" ")) // some fold with tabs where there were spaces
 		value = bytes.ReplaceAll(value, []byte("\n"), nil)
 	}
 	return strings.Trim(string(value), " \t\r\n")

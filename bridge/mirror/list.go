@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
@@ -43,14 +44,34 @@ func selectable(attrs string) bool {
 	return true
 }
 
-// List returns all mailboxes, subscribed or not, INBOX first. If none is known yet it asks the provider.
+// listWait is how long a list that is known already waits for a fresh one, listFor how long one
+// counts as fresh.
+const (
+	listWait = 2 * time.Second
+	listFor  = time.Second
+)
+
+// List returns all mailboxes, subscribed or not, INBOX first, as the provider has them now; without the
+// provider what is known.
 func (m *Mirror) List(ctx context.Context) ([]MailboxInfo, error) {
 	known, err := m.readList(ctx)
-	if err != nil || len(known) > 0 {
-		return known, err
-	}
-	if err := m.refreshList(ctx); err != nil {
+	if err != nil {
 		return nil, err
+	}
+	if len(known) == 0 {
+		if err := m.refreshList(ctx); err != nil {
+			return nil, err
+		}
+		return m.readList(ctx)
+	}
+	if time.Since(time.Unix(0, m.listed.Load())) < listFor {
+		return known, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, listWait)
+	defer cancel()
+	if err := m.refreshList(limited); err != nil {
+		m.o.Log.Debug("serving the list of mailboxes that is known", "error", err)
+		return known, nil
 	}
 	return m.readList(ctx)
 }
@@ -90,7 +111,10 @@ var usualNames = map[imap.MailboxAttr][]string{
 
 // SpecialUse is the name of the mailbox with that attribute, by attribute or, failing that, by its usual name.
 func (m *Mirror) SpecialUse(ctx context.Context, attr imap.MailboxAttr) (string, bool) {
-	list, err := m.List(ctx)
+	list, err := m.readList(ctx)
+	if err == nil && len(list) == 0 {
+		list, err = m.List(ctx)
+	}
 	if err != nil {
 		return "", false
 	}
@@ -214,6 +238,7 @@ func (m *Mirror) saveList(ctx context.Context, list []MailboxInfo, subscriptions
 	for _, name := range gone {
 		m.forget(name)
 	}
+	m.listed.Store(time.Now().UnixNano())
 	return nil
 }
 
@@ -290,12 +315,17 @@ func (m *Mirror) renameRows(ctx context.Context, name, to string) error {
 
 func (m *Mirror) renameOne(ctx context.Context, name, to string) error {
 	err := m.o.DB.Write(ctx, func(tx *sql.Tx) error {
+		// What still has the name here was only a level of the hierarchy: the provider has agreed.
+		if err := m.deleteRows(ctx, tx, to); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `UPDATE mailbox SET name = ? WHERE account = ? AND name = ?`, to, m.o.Account, name)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("rename mailbox %q: %w", name, err)
 	}
+	m.forget(to)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if b := m.boxes[name]; b != nil {

@@ -93,7 +93,8 @@ type Mirror struct {
 	mu      sync.Mutex // taken before a box's mem
 	boxes   map[string]*box
 	flags   flagSets
-	listing sync.Mutex // one LIST at a time
+	listing sync.Mutex   // one LIST at a time
+	listed  atomic.Int64 // Unix nanoseconds of the last
 }
 
 // wakers tell the parts of Run that there is something to do.
