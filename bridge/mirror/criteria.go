@@ -163,22 +163,22 @@ func (c Smaller) sift(ctx context.Context, s *search, in []int) ([]int, error) {
 }
 
 func (c Sent) sift(ctx context.Context, s *search, in []int) ([]int, error) {
-	return s.filter(ctx, in, key{`SELECT m.uid, c.sent, ''`, nil, func(day int, _ string) verdict {
+	return s.filter(ctx, in, key{query: `SELECT m.uid, c.sent, ''`, judge: func(day int, _ string) verdict {
 		return judged(day != 0 && inDays(day, c.Since, c.Before))
 	}})
 }
 
 func (c Header) sift(ctx context.Context, s *search, in []int) ([]int, error) {
 	name, value := fold(c.Name), fold(c.Value)
-	return s.filter(ctx, in, key{`SELECT m.uid, 0, c.fields`, nil, func(_ int, fields string) verdict {
+	return s.filter(ctx, in, key{query: `SELECT m.uid, 0, c.fields`, needle: value, judge: func(_ int, fields string) verdict {
 		return judged(hasField(fields, name, value))
 	}})
 }
 
 func (c Body) sift(ctx context.Context, s *search, in []int) ([]int, error) {
-	return s.contains(ctx, in, fold(string(c)), `instr(c.body, ?4) > 0`)
+	return s.contains(ctx, in, fold(string(c)), `instr(c.body, ?5) > 0`)
 }
 
 func (c Text) sift(ctx context.Context, s *search, in []int) ([]int, error) {
-	return s.contains(ctx, in, fold(string(c)), `instr(c.body, ?4) > 0 OR instr(c.fields, ?4) > 0`)
+	return s.contains(ctx, in, fold(string(c)), `instr(c.body, ?5) > 0 OR instr(c.fields, ?5) > 0`)
 }

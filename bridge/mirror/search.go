@@ -96,9 +96,10 @@ const (
 
 // key is a criterion that is decided by a query and a function.
 type key struct {
-	query string // of m.uid, a number, text
-	args  []any
-	judge func(number int, text string) verdict
+	query  string // of m.uid, a number, text
+	args   []any
+	needle string // what matches has this folded string somewhere; "": nothing is known
+	judge  func(number int, text string) verdict
 }
 
 func judged(accepted bool) verdict {
@@ -109,7 +110,7 @@ func judged(accepted bool) verdict {
 }
 
 const inMailbox = `
-	FROM message m JOIN content c ON c.id = m.content WHERE m.mailbox = ?1 AND m.uid BETWEEN ?2 AND ?3`
+	FROM message m JOIN content c ON c.id = m.content WHERE m.mailbox = ?1 AND m.uid BETWEEN ?2 AND ?3 AND ?4 IS NULL`
 
 // filter keeps the messages of a set that the key accepts.
 func (s *search) filter(ctx context.Context, in []int, k key) ([]int, error) {
@@ -117,14 +118,26 @@ func (s *search) filter(ctx context.Context, in []int, k key) ([]int, error) {
 	if err != nil || len(in) == 0 {
 		return in, err
 	}
-	k.query += inMailbox
 	verdicts, err := s.ask(ctx, in, k)
 	return keep(in, func(i int) bool { return verdicts[s.view.Messages[i].UID] == hit }), err
 }
 
-// ask runs the key's query over the range of a set.
+// ask runs the key's query over the range of a set, or of that those that may match. The index says
+// which do (see index.go).
 func (s *search) ask(ctx context.Context, in []int, k key) (map[imap.UID]verdict, error) {
 	low, high := s.view.Messages[in[0]].UID, s.view.Messages[in[len(in)-1]].UID
+	terms := ""
+	if len(in) > fewMessages {
+		var err error
+		if terms, err = s.m.terms(ctx, k.needle); err != nil {
+			return nil, err
+		}
+	}
+	if terms != "" {
+		k.query, k.args = k.query+fromIndex, append([]any{terms}, k.args...)
+	} else {
+		k.query, k.args = k.query+inMailbox, append([]any{nil}, k.args...)
+	}
 	rows, err := s.m.o.DB.Read().QueryContext(ctx, k.query, append([]any{s.id, low, high}, k.args...)...)
 	if err != nil {
 		return nil, err
@@ -145,23 +158,18 @@ func (s *search) ask(ctx context.Context, in []int, k key) (map[imap.UID]verdict
 	return verdicts, rows.Err()
 }
 
-// contains keeps the messages with a folded string in their text. The index says which messages
-// may have it, the text decides; of texts that are longer than what the database holds the
-// rest is read from the message.
+// contains keeps the messages with a folded string in their text; of texts that are longer than
+// what the database holds the rest is read from the message.
 func (s *search) contains(ctx context.Context, in []int, needle, condition string) ([]int, error) {
 	in, err := s.openAll(ctx, in)
 	if err != nil || len(in) == 0 || needle == "" {
 		return in, err
 	}
 	k := key{
-		query: `SELECT m.uid, CASE WHEN ` + condition + ` THEN 1 WHEN c.partial THEN 2 ELSE 0 END, ''`,
-		args:  []any{needle},
-		judge: func(v int, _ string) verdict { return verdict(v) },
-	}
-	if terms := trigrams(needle); terms != "" && len(in) > fewMessages {
-		k.query, k.args = k.query+fromIndex, append(k.args, terms)
-	} else {
-		k.query += inMailbox
+		query:  `SELECT m.uid, CASE WHEN ` + condition + ` THEN 1 WHEN c.partial THEN 2 ELSE 0 END, ''`,
+		args:   []any{needle},
+		needle: needle,
+		judge:  func(v int, _ string) verdict { return verdict(v) },
 	}
 	verdicts, err := s.ask(ctx, in, k)
 	if err != nil {

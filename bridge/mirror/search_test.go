@@ -110,7 +110,7 @@ func oracle(c Criterion, m message) bool {
 func criteria(depth int) *rapid.Generator[Criterion] {
 	return rapid.Custom(func(t *rapid.T) Criterion {
 		word := func() string {
-			return rapid.SampledFrom(append(slices.Clone(words), "STRASSE", "äPF", "ete", "and", "lph", "", "nothing", "a and", "ler fil", `"`)).Draw(t, "word")
+			return rapid.SampledFrom(append(slices.Clone(words), "STRASSE", "äPF", "ete", "and", "lph", "", "nothing", "a and", "ler fil", `"`, "x ", "er", "qq", "é", "Ä")).Draw(t, "word")
 		}
 		number := func() uint32 {
 			return rapid.SampledFrom([]uint32{0, 1, 2, 9, 15, 24, 25, 4294967295}).Draw(t, "number")

@@ -19,6 +19,8 @@ CREATE INDEX digest_unindexed ON digest (content) WHERE indexed = 0;
 -- Trigrams of the folded header and text. The text itself is in content.
 CREATE VIRTUAL TABLE text_index USING fts5 (text, content = '', contentless_delete = 1, detail = none, tokenize = 'trigram case_sensitive 1');
 
+CREATE VIRTUAL TABLE text_vocabulary USING fts5vocab (text_index, row);
+
 -- What is known of all messages at once, apart from the large columns.
 CREATE INDEX content_state ON content (id, kind, keywords, size);
 CREATE INDEX content_partial ON content (id) WHERE partial = 1;
