@@ -70,12 +70,14 @@ type Bridge struct {
 	policy   atomic.Pointer[Policy]
 	accounts []*Account
 	logins   logins
+
+	trustChanged chan struct{} // see followTrust
 }
 
 // Open unlocks the vault, opens the database and puts the accounts together. Nothing is
 // connected before Run.
 func Open(ctx context.Context, o Options) (*Bridge, error) {
-	b := &Bridge{log: o.Log, now: o.Now, spoolDir: filepath.Join(o.StateDir, "spool")}
+	b := &Bridge{log: o.Log, now: o.Now, spoolDir: filepath.Join(o.StateDir, "spool"), trustChanged: make(chan struct{}, 1)}
 	if b.now == nil {
 		b.now = time.Now
 	}
@@ -120,7 +122,8 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now})
+	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
+		Changed: b.noteTrust})
 	b.outbox, err = outbox.New(outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log})
 	if err != nil {
 		return err
@@ -140,6 +143,7 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 func (b *Bridge) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.outbox.Run(ctx) })
+	group.Go(func() error { return b.followTrust(ctx) })
 	for _, a := range b.accounts {
 		group.Go(func() error { return a.run(ctx) })
 	}

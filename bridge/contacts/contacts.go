@@ -56,8 +56,10 @@ type Options struct {
 	Finder *keydisc.Finder // nil: no network lookups
 	// UseAutocrypt says whether Learn records anything (method "autocrypt").
 	UseAutocrypt bool
-	Log          *slog.Logger     // nil: none
-	Now          func() time.Time // nil: time.Now
+	// Changed, if not nil, is called after contacts may have changed; it must not block.
+	Changed func()
+	Log     *slog.Logger     // nil: none
+	Now     func() time.Time // nil: time.Now
 }
 
 // Book is the contacts of one installation, shared by its accounts. It is safe for
@@ -81,6 +83,9 @@ func New(o Options) *Book {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Book{options: o, ctx: ctx, cancel: cancel, searches: map[string]*search{}, learned: map[string]lesson{}}
@@ -170,11 +175,14 @@ func (b *Book) remember(address string, l lesson) {
 	b.learned[address] = l
 }
 
-// forgetLessons comes after every other change: what was of no consequence may be now.
-func (b *Book) forgetLessons() {
+// changed comes after every change: what was of no consequence may be now.
+func (b *Book) changed(addresses ...string) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	clear(b.learned)
+	for _, address := range addresses {
+		delete(b.learned, address)
+	}
+	b.mu.Unlock()
+	b.options.Changed()
 }
 
 // Import pins certificates by the user's own act, replacing an earlier pin; returns
@@ -185,7 +193,7 @@ func (b *Book) Import(ctx context.Context, certs []*keydisc.Certificate) ([]Cont
 	if err != nil {
 		return nil, err
 	}
-	defer b.forgetLessons()
+	defer b.changed(addresses...)
 	var contacts []Contact
 	var refused error
 	now := b.options.Now()
@@ -281,6 +289,7 @@ func (b *Book) Used(ctx context.Context, address string, at time.Time) error {
 
 // change loads, changes and saves one record in one transaction.
 func (b *Book) change(ctx context.Context, address string, f func(*record) error) error {
+	defer b.changed(address)
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
 		r, err := load(ctx, tx, address)
 		if err == nil {

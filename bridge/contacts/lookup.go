@@ -148,7 +148,7 @@ func (b *Book) search(address string) *search {
 
 func (b *Book) run(s *search, address, normal string) {
 	s.answer = b.options.Finder.Find(b.ctx, address)
-	defer b.forgetLessons()
+	defer b.changed(normal)
 	now := b.options.Now()
 	s.err = b.options.DB.Write(b.ctx, func(tx *sql.Tx) (err error) {
 		if s.record, err = load(b.ctx, tx, normal); err != nil {

@@ -19,6 +19,7 @@ type record struct {
 	firstSeen     time.Time             // zero: the address never had a certificate
 	lastUsed      time.Time
 	heard         time.Time // effective date of the newest Autocrypt field
+	was           string    // its standing when it was loaded
 }
 
 func (r *record) ever() bool { return !r.firstSeen.IsZero() }

@@ -80,6 +80,7 @@ func scan(into func(...any) error) (record, error) {
 	if err != nil {
 		return r, fmt.Errorf("stored certificate of %s: %w", r.address, err)
 	}
+	r.was = r.standing()
 	return r, nil
 }
 
@@ -105,7 +106,10 @@ func (r *record) save(ctx context.Context, tx *sql.Tx) error {
 			heard = excluded.heard`,
 		r.address, blob(r.pinned), string(r.source), blob(r.pending), string(r.pendingSource), strings.Join(dismissed, " "),
 		toNano(r.firstSeen), toNano(r.lastUsed), toNano(r.heard))
-	return err
+	if err != nil {
+		return err
+	}
+	return r.noteChange(ctx, tx)
 }
 
 // blob is NULL for no certificate.

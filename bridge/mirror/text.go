@@ -83,6 +83,16 @@ func hasField(fields, name, value string) bool {
 	return false
 }
 
+// fieldOf is the value of the first of folded fields of that folded name.
+func fieldOf(fields, name string) string {
+	for line := range strings.Lines(fields) {
+		if value, ok := strings.CutPrefix(line, name+": "); ok {
+			return strings.TrimSuffix(value, "\n")
+		}
+	}
+	return ""
+}
+
 // sentDay is the day of a Date field as yyyymmdd, "disregarding time and timezone" (RFC 9051
 // §6.4.4); 0 if there is none that can be read.
 func sentDay(header mimescan.Header) int {

@@ -1,0 +1,58 @@
+package contacts
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/sealpost/sealpost/bridge/store"
+)
+
+// Change says that signatures by an address may have to be judged anew: another certificate, or
+// the same with another trust, or news of it.
+type Change struct {
+	Address string
+	serial  int64
+}
+
+// Changes are those that nobody has called Settled for. They survive restarts.
+func (b *Book) Changes(ctx context.Context) ([]Change, error) {
+	rows, err := b.options.DB.Read().QueryContext(ctx, `SELECT address, serial FROM contact_change ORDER BY address`)
+	if err != nil {
+		return nil, store.Explain(err)
+	}
+	defer rows.Close()
+	var all []Change
+	for rows.Next() {
+		var c Change
+		if err := rows.Scan(&c.Address, &c.serial); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, rows.Err()
+}
+
+// Settled says that a change has been followed; one that came after it stays.
+func (b *Book) Settled(ctx context.Context, c Change) error {
+	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM contact_change WHERE address = ? AND serial = ?`, c.Address, c.serial)
+		return err
+	})
+}
+
+// standing is what signatures by the address are judged by.
+func (r *record) standing() string {
+	c := r.contact()
+	return fmt.Sprintf("%s %s %x %x", c.Trust, c.Pending, blob(r.pinned), blob(r.pending))
+}
+
+// noteChange notes a change of standing with the change itself.
+func (r *record) noteChange(ctx context.Context, tx *sql.Tx) error {
+	if r.standing() == r.was {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO contact_change (address) VALUES (?)
+		ON CONFLICT (address) DO UPDATE SET serial = serial + 1`, r.address)
+	return err
+}
