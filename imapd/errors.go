@@ -21,7 +21,7 @@ var passedOn = map[imap.ResponseCode]bool{
 	imap.ResponseCodeAlreadyExists: true, imap.ResponseCodeCannot: true, imap.ResponseCodeHasChildren: true, imap.ResponseCodeInUse: true,
 	imap.ResponseCodeLimit: true, imap.ResponseCodeNonExistent: true, imap.ResponseCodeNoPerm: true, imap.ResponseCodeOverQuota: true,
 	imap.ResponseCodeTooBig: true, imap.ResponseCodeTryCreate: true, imap.ResponseCodeUnavailable: true, imap.ResponseCodeExpired: true,
-	imap.ResponseCodeCorruption: true, imap.ResponseCodeContactAdmin: true,
+	imap.ResponseCodeCorruption: true, imap.ResponseCodeContactAdmin: true, "USEATTR": true, // RFC 6154 §3
 }
 
 func no(code imap.ResponseCode, text string) *imap.Error {

@@ -55,7 +55,7 @@ func (a *fakeAccount) add(name string) {
 	a.boxes[name] = &fakeMailbox{account: a, state: mirror.Snapshot{
 		Name: name, UIDValidity: 7, UIDNext: 1, Version: 1,
 		PermanentFlags: []imap.Flag{imap.FlagSeen, imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagDraft, imap.FlagWildcard},
-	}, messages: map[imap.UID][]byte{}, offline: map[imap.UID]bool{}, watchers: map[chan struct{}]bool{}}
+	}, messages: map[imap.UID][]byte{}, offline: map[imap.UID]bool{}, digests: map[imap.UID]mirror.Digest{}, watchers: map[chan struct{}]bool{}}
 }
 
 func (a *fakeAccount) List(context.Context) ([]mirror.MailboxInfo, error) {

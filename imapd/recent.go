@@ -27,9 +27,7 @@ func (s *session) claimRecent(box *selected) {
 func (v *view) addRecent(r imap.UIDRange) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !slices.Contains(v.recent, r) {
-		v.recent = append(v.recent, r)
-	}
+	v.recent.AddRange(r.Start, r.Stop)
 }
 
 // recents are the UIDs of this client's recent messages.

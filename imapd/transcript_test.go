@@ -196,9 +196,19 @@ func (p *transcript) event(words []string) {
 		box().remove(number(1))
 	case "flag": // uid flag
 		_ = box().Store(p.t.Context(), imap.UIDSetNum(number(1)), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.Flag(words[2])}})
+	case "digest": // uid minutes from subject preview
+		minutes, err := strconv.Atoi(words[2])
+		if err != nil {
+			p.t.Fatal(words, err)
+		}
+		sent := time.Date(2024, 5, 6, 7, minutes, 0, 0, time.UTC)
+		box().digests[number(1)] = mirror.Digest{Sent: sent, From: words[3], DisplayFrom: words[3], Subject: words[4], Preview: words[5]}
+	case "recent": // from uid
+		box().recent = number(1)
 	case "offline": // uid
 		box().offline[number(1)] = true
 	case "found": // uid …
+		box().found = nil
 		for i := range words[1:] {
 			box().found = append(box().found, number(i+1))
 		}

@@ -266,11 +266,14 @@ func (m *Mirror) forget(name string) {
 	b.notify()
 }
 
-// Create makes a mailbox at the provider, with its special use if the provider can.
+// errUseAttr is RFC 6154 §3's answer to a special use that cannot be given.
+var errUseAttr = &imap.Error{Type: imap.StatusResponseTypeNo, Code: "USEATTR", Text: "The provider gives mailboxes no special use"}
+
+// Create makes a mailbox at the provider, with its special use.
 func (m *Mirror) Create(ctx context.Context, name string, o *imap.CreateOptions) error {
 	return m.changeList(ctx, "create", name, func(c *upstream.Conn) error {
 		if o != nil && len(o.SpecialUse) > 0 && !c.Caps().Has(imap.CapCreateSpecialUse) {
-			o = nil
+			return errUseAttr
 		}
 		return c.Create(name, o).Wait()
 	})
