@@ -286,7 +286,7 @@ func (b *box) saveResults(ctx context.Context, validity uint32, results <-chan r
 
 // lease selects the mailbox and makes sure that UIDs still mean what they did.
 func (b *box) lease(ctx context.Context) (*upstream.Conn, error) {
-	c, err := b.m.o.Provider.Acquire(ctx, b.Name())
+	c, err := b.m.o.Provider.AcquireSelected(ctx, b.Name())
 	if err != nil {
 		return nil, b.refused(ctx, err)
 	}

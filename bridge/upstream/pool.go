@@ -15,6 +15,7 @@ const (
 	idleLimit   = 4 * time.Minute  // how long an unused connection is kept
 	reuseLimit  = 10 * time.Second // how long a kept connection has to show that it lives
 	logoutLimit = 2 * time.Second
+	selectedFor = 10 * time.Second // how long a selection is trusted without asking
 )
 
 // Conn is one leased, logged-in IMAP connection. Its Caps are the server's, less
@@ -27,6 +28,7 @@ type Conn struct {
 	wire    *imapConn
 	hint    *hintSwitch
 	reaper  *time.Timer
+	since   time.Time // when it was given back
 	discard bool
 
 	// Of a lease: every lease is a Conn of its own, so that a second Release cannot
@@ -173,9 +175,13 @@ func (p *pool) put(c *Conn) bool {
 	if p.closed || !p.open[c] || !c.usable() {
 		return false
 	}
-	c.Mailbox, c.Selected = "", nil
+	previous := c.Mailbox
+	c.Mailbox, c.since = "", time.Now()
 	if selected := c.Client.Mailbox(); selected != nil { // the holder may have selected another
 		c.Mailbox = selected.Name
+	}
+	if c.Mailbox != previous {
+		c.Selected = nil
 	}
 	p.idle = append(p.idle, c)
 	c.reaper = time.AfterFunc(idleLimit, func() { p.reap(c) })
@@ -208,10 +214,26 @@ func (c *Conn) usable() bool {
 // commands fail. Every lease is given back with Release. The error is an *Error; of a
 // refused SELECT it unwraps to the server's *imap.Error.
 func (p *Provider) Acquire(ctx context.Context, mailbox string) (*Conn, error) {
+	return p.acquire(ctx, mailbox, p.reuse)
+}
+
+// AcquireSelected is Acquire for commands that name messages by UID: a connection that had the
+// mailbox selected a moment ago is given as it is. Its SelectData may be old, but UIDVALIDITY does not
+// change while a mailbox is selected. To select it again can take longer than what is to be done.
+func (p *Provider) AcquireSelected(ctx context.Context, mailbox string) (*Conn, error) {
+	return p.acquire(ctx, mailbox, func(ctx context.Context, c *Conn, mailbox string) error {
+		if c.usable() && c.Selected != nil && c.Mailbox == mailbox && time.Since(c.since) < selectedFor {
+			return nil
+		}
+		return p.reuse(ctx, c, mailbox)
+	})
+}
+
+func (p *Provider) acquire(ctx context.Context, mailbox string, reuse func(context.Context, *Conn, string) error) (*Conn, error) {
 	if err := p.pool.enter(ctx, p.pool.slots); err != nil {
 		return nil, failure(ctx, "connect", p.options.IMAP, err)
 	}
-	c, err := p.lease(ctx, mailbox)
+	c, err := p.lease(ctx, mailbox, reuse)
 	if err != nil {
 		<-p.pool.slots
 		return nil, err
@@ -234,9 +256,9 @@ func (p *Provider) Release(c *Conn) {
 }
 
 // lease reuses an idle connection if one still works, else opens one.
-func (p *Provider) lease(ctx context.Context, mailbox string) (*Conn, error) {
+func (p *Provider) lease(ctx context.Context, mailbox string, reuse func(context.Context, *Conn, string) error) (*Conn, error) {
 	for c := p.pool.take(mailbox); c != nil; c = p.pool.take(mailbox) {
-		err := p.reuse(ctx, c, mailbox)
+		err := reuse(ctx, c, mailbox)
 		var refused *imap.Error
 		if err == nil || errors.As(err, &refused) || ctx.Err() != nil {
 			return p.begin(ctx, c, err)
