@@ -28,6 +28,8 @@ type AccountOptions struct {
 	CAFile     string     // extra roots for this provider
 	Seal       Seal       // which mailboxes' clear mail is sealed
 	Headers    HeaderMode // of outgoing mail; "" is baseline
+	// Connections is how many IMAP connections the provider gets at once; 0: upstream's default.
+	Connections int
 }
 
 // Seal says in which mailboxes mail that arrived clear is sealed. What a client appends is
@@ -115,6 +117,7 @@ func newProvider(o AccountOptions, log *slog.Logger, password func(context.Conte
 	}
 	return upstream.New(upstream.Options{
 		IMAP: o.IMAP, SMTP: o.SMTP, Username: o.Username, TLS: tlsConfig, Log: log, Password: password,
+		MaxConnections: o.Connections,
 	}), nil
 }
 

@@ -116,6 +116,10 @@ func (c *checker) account(key string, a Account, seen map[string]int) {
 	c.oneOf(key+".auth", a.Auth, "password")
 	c.oneOf(key+".headers", a.Headers, "baseline", "shy")
 	c.seal(key+".seal", a.Seal)
+	if n := a.MaxConnections(); n < minConnections || n > maxConnections {
+		c.bad(key+".connections", fmt.Sprintf("%d is out of range", n),
+			"choose between %d and %d; providers commonly allow each user 10 to 15", minConnections, maxConnections)
+	}
 }
 
 func isAddress(s string) bool {

@@ -45,7 +45,16 @@ type Account struct {
 	CAFile   string   `toml:"ca_file"`
 	Seal     any      `toml:"seal"`    // "all", "off" or a list of mailboxes; see Sealing
 	Headers  string   `toml:"headers"` // baseline or shy
+	// Connections is how many IMAP connections the provider gets at once; see MaxConnections.
+	Connections *int `toml:"connections"`
 }
+
+// Limits of Account.Connections: one watches for new mail while another fetches it.
+const (
+	minConnections     = 2
+	defaultConnections = 5
+	maxConnections     = 50
+)
 
 // Policy says what is encrypted.
 type Policy struct {
@@ -95,6 +104,16 @@ func (a *Account) setDefaults() {
 	if a.Seal == nil {
 		a.Seal = "all"
 	}
+	if a.Connections == nil { // not 0: who writes that means something else
+		n := defaultConnections
+		a.Connections = &n
+	}
+}
+
+// MaxConnections is Connections, or the default if it was not set.
+func (a Account) MaxConnections() int {
+	a.setDefaults()
+	return *a.Connections
 }
 
 // Duration is a time span such as "10s" or "2m".

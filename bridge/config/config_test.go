@@ -167,10 +167,11 @@ func TestAddAccountKeepsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, seal := range []any{"off", "all", []any{"INBOX", "Entwürfe \"x\""}} {
-		name := string(rune('a' + i))
+		name, connections := string(rune('a'+i)), 4+i
 		want := Account{
 			Address: name + "@alpha.test", Aliases: []string{name + "2@alpha.test", name + "3@alpha.test"}, Username: "A\u0007\\B\n",
 			IMAP: "imaps://m.alpha.test", SMTP: "smtps://m.alpha.test", Auth: "password", CAFile: "/c\td\"e", Seal: seal, Headers: "shy",
+			Connections: &connections,
 		}
 		if err := AddAccount(link, "", want); err != nil {
 			t.Fatal(err)

@@ -62,14 +62,17 @@ func accountTOML(a Account) string {
 	if a.Headers != "baseline" {
 		line("headers", a.Headers)
 	}
+	if n := a.MaxConnections(); n != defaultConnections {
+		line("connections", n)
+	}
 	return s.String()
 }
 
-// tomlValue writes a string or a list of strings.
+// tomlValue writes a string, a number or a list of strings.
 func tomlValue(value any) string {
 	text, err := toml.Marshal(map[string]any{"v": value})
 	if err != nil {
-		return `""` // cannot happen: strings only; parsing what results would refuse it
+		return `""` // cannot happen; parsing what results would refuse it
 	}
 	return strings.TrimSpace(strings.TrimPrefix(string(text), "v = "))
 }

@@ -104,7 +104,7 @@ func accountOptions(a config.Account) (bridge.AccountOptions, error) {
 	all, mailboxes := a.Sealing()
 	return bridge.AccountOptions{
 		Address: a.Address, Aliases: a.Aliases, IMAP: imap, SMTP: smtp, Username: a.Username, CAFile: a.CAFile,
-		Seal: bridge.Seal{All: all, Mailboxes: mailboxes}, Headers: bridge.HeaderMode(a.Headers),
+		Seal: bridge.Seal{All: all, Mailboxes: mailboxes}, Headers: bridge.HeaderMode(a.Headers), Connections: a.MaxConnections(),
 	}, nil
 }
 
