@@ -59,11 +59,7 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 
 // messageIDs are the message's identifiers: one, unless it is malformed.
 func messageIDs(message *spool.Spool) ([]string, error) {
-	root, err := mimescan.Scan(message)
-	if err != nil {
-		return nil, err
-	}
-	header, err := mimescan.ReadHeader(message, root.Header)
+	header, err := mimescan.ReadTop(message)
 	return strings.Fields(header.Get("Message-ID")), err
 }
 
@@ -207,12 +203,8 @@ func (a *Account) present(stored mimescan.Source, r *pgpmime.Result, status stri
 // (Autocrypt 1.1 §2.3): exactly one From, exactly one valid field whose addr is that From,
 // not a report. Whatever is wrong with it is no reason not to show the message.
 func (a *Account) learnAutocrypt(ctx context.Context, stored mimescan.Source) {
-	root, err := mimescan.Scan(stored)
-	if err != nil || root.MediaType == "multipart/report" {
-		return
-	}
-	header, err := mimescan.ReadHeader(stored, root.Header)
-	if err != nil {
+	header, err := mimescan.ReadTop(stored)
+	if err != nil || header.MediaType() == "multipart/report" {
 		return
 	}
 	from := addressesIn(strings.Join(header.Values("From"), ", "))

@@ -110,7 +110,10 @@ func FuzzArguments(f *testing.F) {
 			func(a *arguments) error { _, err := a.set(); return err },
 			func(a *arguments) error { _, err := a.fetchItems(); return err },
 			func(a *arguments) error { _, err := a.storeFlags(); return err },
-			func(a *arguments) error { _, err := (&searchKeys{arguments: a, now: time.Unix(1<<30, 0)}).all(); return err },
+			func(a *arguments) error {
+				_, err := (&searchKeys{arguments: a, now: time.Unix(1<<30, 0)}).all()
+				return err
+			},
 			func(a *arguments) error { _, err := (&request{arguments: *a}).searchReturn(); return err },
 			func(a *arguments) error { _, _, err := (&request{arguments: *a}).sortKeys(); return err },
 		} {

@@ -32,7 +32,7 @@ type Certificate struct {
 	keyIDs      []uint64
 	created     time.Time
 	expires     time.Time
-	lent        sync.Pool // of *openpgp.Entity, see Borrow
+	spare       spareEntities // see Borrow
 }
 
 // ErrSecretKey says that the input holds secret key material, which does not
@@ -216,13 +216,40 @@ func (c *Certificate) Entity() (*openpgp.Entity, error) {
 // Borrow lends an Entity to one goroutine until it gives it back. What go-crypto has verified
 // of it stays known, which a fresh copy would have to have verified again.
 func (c *Certificate) Borrow() (e *openpgp.Entity, giveBack func(), err error) {
-	e, ok := c.lent.Get().(*openpgp.Entity)
-	if !ok {
+	if e = c.spare.take(); e == nil {
 		if e, err = c.Entity(); err != nil {
 			return nil, nil, err
 		}
 	}
-	return e, func() { c.lent.Put(e) }, nil
+	return e, func() { c.spare.put(e) }, nil
+}
+
+// spareEntities are a few that nobody uses. A sync.Pool forgets them at every garbage collection.
+type spareEntities struct {
+	mu  sync.Mutex
+	all []*openpgp.Entity
+}
+
+const maxSpare = 4
+
+func (s *spareEntities) take() *openpgp.Entity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.all)
+	if n == 0 {
+		return nil
+	}
+	e := s.all[n-1]
+	s.all = s.all[:n-1]
+	return e
+}
+
+func (s *spareEntities) put(e *openpgp.Entity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) < maxSpare {
+		s.all = append(s.all, e)
+	}
 }
 
 // PostQuantum says whether the subkey that encryption would choose at that time is

@@ -157,3 +157,50 @@ func toUTF8(s string) string {
 	}
 	return out.String()
 }
+
+// topRead is how much is read at first to find the end of a header.
+const topRead = 16 << 10
+
+// ReadTop reads the message's own header without looking at anything else; of one longer than
+// MaxHeader the beginning. Errors are those of reading.
+func ReadTop(src Source) (Header, error) {
+	most := min(src.Size(), MaxHeader)
+	for size := int64(topRead); ; size *= 4 {
+		raw := make([]byte, min(size, most))
+		if n, err := src.ReadAt(raw, 0); n < len(raw) {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if end := endOfHeader(raw); end >= 0 {
+			return parseHeader(raw[:end]), nil
+		}
+		if size >= most {
+			return parseHeader(raw), nil
+		}
+	}
+}
+
+// endOfHeader is where the empty line begins, -1 if it is not there.
+func endOfHeader(raw []byte) int {
+	if bytes.HasPrefix(raw, []byte("\n")) || bytes.HasPrefix(raw, []byte("\r\n")) {
+		return 0
+	}
+	crlf, lf := bytes.Index(raw, []byte("\n\r\n")), bytes.Index(raw, []byte("\n\n"))
+	switch {
+	case crlf < 0 && lf < 0:
+		return -1
+	case lf < 0 || crlf >= 0 && crlf < lf:
+		return crlf + 1
+	}
+	return lf + 1
+}
+
+// MediaType is that of the Content-Type field in lower case, "text/plain" if there is none that is one.
+func (h Header) MediaType() string {
+	if media, _ := parseParams(h.Get("Content-Type")); validType(media) {
+		return media
+	}
+	return "text/plain"
+}

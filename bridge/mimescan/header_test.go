@@ -151,3 +151,36 @@ func FuzzDecodeBody(f *testing.F) {
 		}
 	})
 }
+
+// ReadTop sees what Scan sees of a message's header, wherever it ends.
+func FuzzReadTop(f *testing.F) {
+	for _, seed := range []string{"", "\r\n", "\n", "a: b", "a: b\r\n\r\nbody", "a: b\n\nx\r\n\r\n", "a: b\r\n\n", "A: b\r\n c\r\nContent-Type: Multipart/Report; x=y\r\n\r\n", "x: " + strings.Repeat("y", 20<<10) + "\r\n\r\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		src := bytes.NewReader(message)
+		root, err := Scan(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := ReadHeader(src, root.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadTop(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !root.Limited && rawFields(got) != rawFields(want) {
+			t.Fatalf("%q is not %q", rawFields(got), rawFields(want))
+		}
+	})
+}
+
+func rawFields(h Header) string {
+	var all []string
+	for _, f := range h {
+		all = append(all, string(f.Raw))
+	}
+	return strings.TrimRight(strings.Join(all, "|"), "\r\n|")
+}

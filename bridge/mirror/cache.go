@@ -364,7 +364,7 @@ func (m *Mirror) recache(ctx context.Context, id int64, message mimescan.Source)
 
 // stored fetches one message as the provider stores it.
 func (b *box) stored(ctx context.Context, uid imap.UID) (*spool.Spool, error) {
-	c, err := b.lease(ctx)
+	c, err := b.leaseToFetch(ctx, uid)
 	if err != nil {
 		return nil, err
 	}

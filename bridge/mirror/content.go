@@ -257,7 +257,7 @@ func (b *box) eachStored(ctx context.Context, batch []row, f func(uid imap.UID, 
 	for _, r := range batch {
 		uids = append(uids, r.uid)
 	}
-	c, err := b.lease(ctx)
+	c, err := b.leaseToFetch(ctx, slices.Max(uids))
 	if err != nil {
 		return err
 	}

@@ -169,6 +169,12 @@ func (m *Mirror) Counts(ctx context.Context) (Counts, error) {
 	return c, nil
 }
 
+// Messages is how many there are in all mailboxes.
+func (m *Mirror) Messages(ctx context.Context) (n int, err error) {
+	err = m.o.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM mailbox b JOIN message m ON m.mailbox = b.id WHERE b.account = ?`, m.o.Account).Scan(&n)
+	return n, err
+}
+
 // sealed says whether new clear mail of a mailbox is to be sealed.
 func (m *Mirror) shouldSeal(mailbox string) bool {
 	return m.o.Seal != nil && (m.o.ShouldSeal == nil || m.o.ShouldSeal(mailbox))

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/upstream"
 )
 
 func sorted(s []string) []string {
@@ -94,6 +95,25 @@ func TestContent(t *testing.T) {
 	if _, err := b.Content(t.Context(), 99); !errors.Is(err, ErrExpunged) {
 		t.Errorf("a message that is not there: %v", err)
 	}
+}
+
+// A connection that selected the mailbox before a message came need not show it.
+func TestNewMessageIsOpenedWhateverConnectionsAreKept(t *testing.T) {
+	r := newRig(t)
+	r.refreshed("INBOX")
+	var kept []*upstream.Conn
+	for range 3 {
+		c, err := r.o.Provider.Acquire(t.Context(), "INBOX")
+		check(t, err)
+		kept = append(kept, c)
+	}
+	for _, c := range kept {
+		r.o.Provider.Release(c)
+	}
+	uid := r.deliver("INBOX", letter("New", "came later"))
+	c, err := r.refreshed("INBOX").Content(t.Context(), uid)
+	check(t, err)
+	check(t, c.Message.Close())
 }
 
 func TestSummariesGoOnPastBadMessages(t *testing.T) {

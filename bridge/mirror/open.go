@@ -25,7 +25,7 @@ import (
 const (
 	batchMessages = 64      // messages per FETCH of bodies
 	batchBytes    = 2 << 20 // and about so many bytes; a larger message comes alone
-	batchesAtOnce = 2
+	batchesAtOnce = 3
 	openers       = 2       // messages opened at once, per batch
 	maxText       = 1 << 20 // bytes of folded text kept for search; what is beyond is read from the body
 	keptHeader    = 1 << 20 // bytes of the header kept; RFC 5322 knows no limit, but hostile mail does
@@ -211,7 +211,7 @@ func (b *box) notDelivered(ctx context.Context, uids []imap.UID, err error, fail
 // openFetched fetches messages with one command and opens them as they come. rest are those
 // that did not come; connected is false if the provider could not even be asked.
 func (b *box) openFetched(ctx context.Context, uids []imap.UID, failed map[imap.UID]error) (rest []imap.UID, connected bool, err error) {
-	c, err := b.lease(ctx)
+	c, err := b.leaseToFetch(ctx, slices.Max(uids))
 	if err != nil {
 		for _, uid := range uids {
 			failed[uid] = err
@@ -284,9 +284,19 @@ func (b *box) saveResults(ctx context.Context, validity uint32, results <-chan r
 	}
 }
 
-// lease selects the mailbox and makes sure that UIDs still mean what they did.
+// lease selects the mailbox afresh and makes sure that UIDs still mean what they did.
 func (b *box) lease(ctx context.Context) (*upstream.Conn, error) {
-	c, err := b.m.o.Provider.AcquireSelected(ctx, b.Name())
+	c, err := b.m.o.Provider.Acquire(ctx, b.Name())
+	return b.inStep(ctx, c, err)
+}
+
+// leaseToFetch is lease for fetching messages, the newest of which is given; it may save the SELECT.
+func (b *box) leaseToFetch(ctx context.Context, newest imap.UID) (*upstream.Conn, error) {
+	c, err := b.m.o.Provider.AcquireSelected(ctx, b.Name(), newest)
+	return b.inStep(ctx, c, err)
+}
+
+func (b *box) inStep(ctx context.Context, c *upstream.Conn, err error) (*upstream.Conn, error) {
 	if err != nil {
 		return nil, b.refused(ctx, err)
 	}

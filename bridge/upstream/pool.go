@@ -218,11 +218,12 @@ func (p *Provider) Acquire(ctx context.Context, mailbox string) (*Conn, error) {
 }
 
 // AcquireSelected is Acquire for commands that name messages by UID: a connection that had the
-// mailbox selected a moment ago is given as it is. Its SelectData may be old, but UIDVALIDITY does not
-// change while a mailbox is selected. To select it again can take longer than what is to be done.
-func (p *Provider) AcquireSelected(ctx context.Context, mailbox string) (*Conn, error) {
+// mailbox selected a moment ago is given as it is, if its SELECT came after the message with that
+// UID. (A server need not show a session what came later.) Its SelectData may be old, but UIDVALIDITY
+// does not change while a mailbox is selected. To select it again can take longer than what is to be done.
+func (p *Provider) AcquireSelected(ctx context.Context, mailbox string, uid imap.UID) (*Conn, error) {
 	return p.acquire(ctx, mailbox, func(ctx context.Context, c *Conn, mailbox string) error {
-		if c.usable() && c.Selected != nil && c.Mailbox == mailbox && time.Since(c.since) < selectedFor {
+		if c.usable() && c.Selected != nil && c.Mailbox == mailbox && uid < c.Selected.UIDNext && time.Since(c.since) < selectedFor {
 			return nil
 		}
 		return p.reuse(ctx, c, mailbox)

@@ -48,6 +48,7 @@ func (runCmd) Run(ctx context.Context, g *globals) error {
 	}
 	d.announce(g.stdout)
 	go reloadOnHangup(ctx, g, b)
+	go limitMemory(ctx, b)
 	return d.run(ctx)
 }
 

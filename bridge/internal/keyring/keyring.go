@@ -51,7 +51,36 @@ type Ring struct {
 
 	mu   sync.RWMutex
 	keys []ownKey // the primary first
-	lent *sync.Pool
+	lent *lentKeys
+}
+
+// lentKeys are copies of all keys that nobody uses now. A sync.Pool forgets them at every garbage
+// collection.
+type lentKeys struct {
+	mu    sync.Mutex
+	spare []openpgp.EntityList
+}
+
+const maxSpare = 4
+
+func (l *lentKeys) take() openpgp.EntityList {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.spare)
+	if n == 0 {
+		return nil
+	}
+	list := l.spare[n-1]
+	l.spare = l.spare[:n-1]
+	return list
+}
+
+func (l *lentKeys) put(list openpgp.EntityList) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.spare) < maxSpare {
+		l.spare = append(l.spare, list)
+	}
 }
 
 // ownKey is one key: its unlocked serialization is parsed anew for every use, because an
@@ -65,7 +94,7 @@ type ownKey struct {
 
 // Open loads the keys of an account (there may be none yet).
 func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, error) {
-	r := &Ring{db: db, vault: v, account: strings.ToLower(account), lent: &sync.Pool{}}
+	r := &Ring{db: db, vault: v, account: strings.ToLower(account), lent: &lentKeys{}}
 	rows, err := db.Read().QueryContext(ctx, `SELECT fingerprint, profile, is_primary, sealed FROM own_key WHERE account = ? ORDER BY is_primary DESC, fingerprint`, r.account)
 	if err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", account, store.Explain(err))
@@ -148,7 +177,7 @@ func (r *Ring) add(ctx context.Context, added []ownKey, replace bool) ([]Key, er
 	if err := r.store(ctx, keys); err != nil {
 		return nil, err
 	}
-	r.keys, r.lent = keys, &sync.Pool{}
+	r.keys, r.lent = keys, &lentKeys{}
 	var shown []Key
 	for _, k := range keys {
 		if slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint }) {
@@ -227,10 +256,9 @@ func (r *Ring) unlocked(f keydisc.Fingerprint) (*openpgp.Entity, error) {
 func (r *Ring) Decrypters() (list openpgp.EntityList, giveBack func(), err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	pool := r.lent // what was lent of other keys goes to another pool
-	giveBack = func() { pool.Put(list) }
-	if lent, ok := pool.Get().(openpgp.EntityList); ok {
-		list = lent
+	lent := r.lent // what was lent of other keys goes elsewhere
+	giveBack = func() { lent.put(list) }
+	if list = lent.take(); list != nil {
 		return list, giveBack, nil
 	}
 	for _, k := range r.keys {
@@ -271,7 +299,7 @@ func (r *Ring) Close() {
 		clear(k.secret)
 		clear(k.sealKey)
 	}
-	r.keys, r.lent = nil, &sync.Pool{}
+	r.keys, r.lent = nil, &lentKeys{}
 }
 
 // serialize is the unlocked secret key as stored.
