@@ -82,13 +82,17 @@ var errReplaced = errors.New("the mailbox was replaced at the provider (its UIDV
 
 // Mirror is one account's mailboxes. Safe for concurrent use.
 type Mirror struct {
-	o       Options
-	poll    time.Duration // between looks at mailboxes that are not live
-	demand  atomic.Int64  // callers that wait for messages: the background work lets them pass
-	cached  atomic.Int64  // bytes in chunk of this account
-	wake    wakers
-	running atomic.Bool
-	filling atomic.Bool // there are messages to open
+	o    Options
+	poll time.Duration // between looks at mailboxes that are not live
+
+	sleepCheck time.Duration // between looks at the clocks
+	demand     atomic.Int64  // callers that wait for messages: the background work lets them pass
+	cached     atomic.Int64  // bytes in chunk of this account
+	wake       wakers
+	awake      bell
+	clock      clock
+	running    atomic.Bool
+	filling    atomic.Bool // there are messages to open
 
 	mu      sync.Mutex // taken before a box's mem
 	boxes   map[string]*box
@@ -121,7 +125,7 @@ func New(ctx context.Context, o Options) (*Mirror, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Mirror{o: o, poll: time.Minute, boxes: map[string]*box{}}
+	m := &Mirror{o: o, poll: time.Minute, sleepCheck: sleepCheck, clock: systemClock(), boxes: map[string]*box{}}
 	m.wake = wakers{make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1), make(waker, 1)}
 	if err := m.recover(ctx); err != nil {
 		return nil, fmt.Errorf("open the mirror of %s: %w", o.Account, err)

@@ -22,6 +22,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer m.running.Store(false)
 	var parts sync.WaitGroup
 	parts.Go(func() { m.runLive(ctx) })
+	parts.Go(func() { m.watchSleep(ctx) })
 	parts.Go(func() { m.repeat(ctx, m.wake.poll, m.poll, m.pollAll) })
 	parts.Go(func() { m.repeat(ctx, m.wake.fill, time.Minute, m.fillSome) })
 	parts.Go(func() { m.repeat(ctx, m.wake.hold, time.Minute, m.tendAll) })
@@ -42,7 +43,7 @@ func (m *Mirror) repeat(ctx context.Context, w waker, interval time.Duration, f 
 		next, err := f(ctx)
 		if err != nil {
 			m.logFailure(ctx, err)
-			pause(ctx, delay.NextBackOff())
+			m.retry(ctx, delay)
 			continue
 		}
 		delay.Reset()
@@ -242,7 +243,7 @@ func (m *Mirror) keepLive(ctx context.Context, b *box, name string) {
 		set(false)
 		if ctx.Err() == nil {
 			m.o.Log.Debug("a mailbox is not live; trying again", "mailbox", name, "error", err)
-			pause(ctx, delay.NextBackOff())
+			m.retry(ctx, delay)
 		}
 	}
 }

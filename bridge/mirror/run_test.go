@@ -3,6 +3,7 @@ package mirror
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,3 +115,50 @@ func TestOneBadMessageDoesNotStopTheFill(t *testing.T) {
 		t.Errorf("failed: %v", failed)
 	}
 }
+
+// A device that slept connects anew, although its connections look alive.
+func TestWakingLooksAtOnce(t *testing.T) {
+	r := newRig(t)
+	var slept atomic.Int64
+	began := time.Now()
+	r.clock = func() (wall, steady time.Duration) {
+		steady = time.Since(began)
+		return steady + time.Duration(slept.Load()), steady
+	}
+	r.sleepCheck = 10 * time.Millisecond
+	r.run()
+	inbox := r.mailbox("INBOX")
+	for range 3 {
+		r.await(inbox, "being live", func(*Snapshot) bool { return inbox.live.Load() })
+		logins := r.provider.Logins()
+		uid := r.deliver("INBOX", letter("while asleep", ""))
+		slept.Add(int64(time.Hour))
+		r.await(inbox, "what came meanwhile", func(s *Snapshot) bool {
+			return slices.Contains(uidsOf(s), uid) && r.provider.Logins() > logins
+		})
+	}
+}
+
+func TestWakeEndsRetries(t *testing.T) {
+	m := &Mirror{}
+	delay := &countedDelay{}
+	done := make(chan struct{})
+	go func() { m.retry(t.Context(), delay); close(done) }()
+	for {
+		m.awake.broadcast()
+		select {
+		case <-done:
+			if delay.resets != 1 {
+				t.Errorf("reset %d times", delay.resets)
+			}
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// countedDelay would wait for an hour.
+type countedDelay struct{ resets int }
+
+func (*countedDelay) NextBackOff() time.Duration { return time.Hour }
+func (d *countedDelay) Reset()                   { d.resets++ }

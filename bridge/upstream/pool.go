@@ -30,6 +30,7 @@ type Conn struct {
 	reaper  *time.Timer
 	since   time.Time // when it was given back
 	discard bool
+	watches bool
 
 	// Of a lease: every lease is a Conn of its own, so that a second Release cannot
 	// end the next holder's.
@@ -186,6 +187,29 @@ func (p *pool) put(c *Conn) bool {
 	p.idle = append(p.idle, c)
 	c.reaper = time.AfterFunc(idleLimit, func() { p.reap(c) })
 	return true
+}
+
+// watch marks a connection as one that watches.
+func (p *pool) watch(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.watches = true
+}
+
+// Reset ends the connections that nobody is in the middle of using: kept ones, and watches,
+// which return an error. It is for when the network may have changed unnoticed.
+func (p *Provider) Reset() {
+	p.pool.mu.Lock()
+	ending := slices.Clone(p.pool.idle)
+	for c := range p.pool.open {
+		if c.watches {
+			ending = append(ending, c)
+		}
+	}
+	p.pool.mu.Unlock()
+	for _, c := range ending {
+		_ = c.wire.Conn.Close() // whoever has it finds out
+	}
 }
 
 func (p *pool) reap(c *Conn) {

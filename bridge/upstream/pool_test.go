@@ -189,6 +189,29 @@ func TestWatchLeavesOneLease(t *testing.T) {
 	}
 }
 
+func TestResetEndsWhatNobodyUses(t *testing.T) {
+	at, _ := memoryIMAP(t, "insecure", nil)
+	p := newProvider(t, Options{IMAP: at})
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- p.Watch(t.Context(), "INBOX", func() { close(ready) }, func() {}) }()
+	<-ready
+	used, kept := acquire(t, p, "INBOX"), acquire(t, p, "INBOX")
+	p.Release(kept)
+	p.Reset()
+	if err := <-done; err == nil {
+		t.Error("the watch ended without an error")
+	}
+	if err := used.Noop().Wait(); err != nil {
+		t.Errorf("a lease was broken: %v", err)
+	}
+	next := acquire(t, p, "INBOX")
+	if next.Client == kept.Client {
+		t.Error("the kept connection was handed out")
+	}
+	p.Release(next)
+	p.Release(used)
+}
+
 // scripted is a server that has logged the client in and answers each command as told.
 func scripted(t *testing.T, answer func(w io.Writer, tag, command string) bool) Endpoint {
 	t.Helper()

@@ -36,6 +36,7 @@ func (p *Provider) Watch(ctx context.Context, mailbox string, ready, changed fun
 	}
 	defer p.pool.drop(c)
 	defer c.bind(ctx)()
+	p.pool.watch(c)
 	if err := c.watch(ctx, mailbox, ready, changed); err != nil {
 		return p.commandError(ctx, "watch", c, err)
 	}
