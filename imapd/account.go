@@ -21,6 +21,8 @@ type account interface {
 	Mailbox(ctx context.Context, name string) (mailbox, error)
 	Append(ctx context.Context, mailbox string, message io.Reader, size int64, o *imap.AppendOptions) (*imap.AppendData, error)
 	MaxMessageSize() int64
+	MailboxQuota(ctx context.Context, mailbox string) ([]mirror.Quota, error)
+	Quota(ctx context.Context, root string) (*mirror.Quota, error)
 }
 
 // mailbox is what a session needs of a *mirror.Mailbox.
@@ -72,4 +74,12 @@ func (a bridgeAccount) Mailbox(ctx context.Context, name string) (mailbox, error
 		return nil, err // not a nil *mirror.Mailbox in a mailbox
 	}
 	return b, nil
+}
+
+func (a bridgeAccount) MailboxQuota(ctx context.Context, mailbox string) ([]mirror.Quota, error) {
+	return a.Mirror().MailboxQuota(ctx, mailbox)
+}
+
+func (a bridgeAccount) Quota(ctx context.Context, root string) (*mirror.Quota, error) {
+	return a.Mirror().Quota(ctx, root)
 }

@@ -111,6 +111,21 @@ func (a *fakeAccount) Subscribe(_ context.Context, name string, on bool) error {
 	return a.failure
 }
 
+func (a *fakeAccount) MailboxQuota(_ context.Context, mailbox string) ([]mirror.Quota, error) {
+	if _, err := a.box(mailbox); err != nil {
+		return nil, err
+	}
+	q, err := a.Quota(context.Background(), "User quota")
+	return []mirror.Quota{*q}, err
+}
+
+func (a *fakeAccount) Quota(_ context.Context, root string) (*mirror.Quota, error) {
+	if root != "User quota" {
+		return nil, nil
+	}
+	return &mirror.Quota{Root: root, Resources: []mirror.QuotaResource{{Name: "MESSAGE", Usage: 3, Limit: 100}, {Name: "STORAGE", Usage: 10, Limit: 2048}}}, nil
+}
+
 func (a *fakeAccount) Mailbox(_ context.Context, name string) (mailbox, error) {
 	if name == "panic" {
 		panic("a mailbox that panics")

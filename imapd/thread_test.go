@@ -101,7 +101,7 @@ func FuzzArguments(f *testing.F) {
 	for _, seed := range []string{
 		"1:*,$ (FLAGS BODY.PEEK[1.2.HEADER.FIELDS (To \"x y\")]<0.10> BINARY.SIZE[3])", `1 PREVIEW (LAZY)`,
 		`RETURN (MIN SAVE) CHARSET latin1 OR (NOT SEEN) HEADER "a\"b" {`, `(REVERSE DATE SUBJECT) UTF-8 OLDER 5 UID 1:4294967295`,
-		`1 +FLAGS.SILENT (\Seen $x)`, "", "(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((",
+		`1 +FLAGS.SILENT (\Seen $x)`, "F&APw-nf &- &AGE-", "", "(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((",
 	} {
 		f.Add(seed)
 	}
@@ -109,6 +109,7 @@ func FuzzArguments(f *testing.F) {
 		for _, read := range []func(a *arguments) error{
 			func(a *arguments) error { _, err := a.set(); return err },
 			func(a *arguments) error { _, err := a.fetchItems(); return err },
+			func(a *arguments) error { _, err := a.mailbox(); return err },
 			func(a *arguments) error { _, err := a.storeFlags(); return err },
 			func(a *arguments) error {
 				_, err := (&searchKeys{arguments: a, now: time.Unix(1<<30, 0)}).all()

@@ -38,6 +38,10 @@ var verbs = map[string]verb{
 	"UID SORT":   {selected: true, run: (*session).sort},
 	"THREAD":     {selected: true, numbered: true, run: (*session).thread},
 	"UID THREAD": {selected: true, run: (*session).thread},
+
+	"GETQUOTA":     {run: (*session).getQuota},
+	"GETQUOTAROOT": {run: (*session).getQuotaRoot},
+	"SETQUOTA":     {run: (*session).setQuota},
 }
 
 // answer runs a verb, while the library waits for the next command.

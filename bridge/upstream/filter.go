@@ -29,7 +29,7 @@ type limits struct {
 //
 // Well-formed responses that the library knows pass byte for byte, but for: IMAP4rev2 in
 // capabilities; the case of response codes; LIST's extended data; and ENABLED,
-// ID, SORT, THREAD, METADATA, QUOTA and ACL, which nothing here asks for. The UID comes first
+// ID, SORT, THREAD, METADATA and ACL, which nothing here asks for. The UID comes first
 // in a FETCH response: an item behind a literal is lost unless the UID precedes it.
 //
 // Unknown things are left out. What cannot be left out without giving a false answer (a

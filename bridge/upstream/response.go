@@ -208,6 +208,14 @@ func (f *filter) data(word string, malformed bool) (string, error) {
 		return p.list(), nil
 	case "STATUS":
 		return p.status(), nil
+	case "QUOTA":
+		if p.quota() {
+			return " " + string(p.b[1:p.pos]), nil
+		}
+	case "QUOTAROOT":
+		if p.quotaRoots() {
+			return " " + string(p.b[1:p.pos]), nil
+		}
 	case "NAMESPACE":
 		if p.namespaces() {
 			return string(p.b[:p.pos]), nil
@@ -320,6 +328,26 @@ func statusValue(item, value string) bool {
 	}
 	p := &parser{b: []byte(value)}
 	return p.number(bits) && p.end()
+}
+
+// quota checks a quota root's resources (RFC 9208 §5.1).
+func (p *parser) quota() bool {
+	return p.astring() && p.take(' ') && p.parenthesized(func() bool {
+		return p.atom() != "" && p.take(' ') && p.number(63) && p.take(' ') && p.number(63)
+	}) && p.end()
+}
+
+// quotaRoots checks a mailbox's quota roots (RFC 9208 §5.2).
+func (p *parser) quotaRoots() bool {
+	if !p.mailbox() {
+		return false
+	}
+	for !p.end() {
+		if !p.take(' ') || !p.astring() {
+			return false
+		}
+	}
+	return true
 }
 
 // namespaces checks the three lists of RFC 2342 §5.

@@ -144,6 +144,10 @@ func mailboxCommands() []comparison {
 		{"SELECT missing", selected("Missing", false)},
 		{"SELECT empty", selected("Work/2024", false)},
 		{"EXAMINE", selected("INBOX", true)},
+		{"GETQUOTAROOT", func(w *twin) string { return show(w.GetQuotaRoot("INBOX").Wait()) }},
+		{"GETQUOTAROOT missing", func(w *twin) string { return show(w.GetQuotaRoot("Missing").Wait()) }},
+		{"GETQUOTA", func(w *twin) string { return show(w.GetQuota("User quota").Wait()) }},
+		{"GETQUOTA missing", func(w *twin) string { return show(w.GetQuota("Other").Wait()) }},
 		{"UNSELECT", simple(func(w *twin) *imapclient.Command { return w.Unselect() })},
 		{"SELECT", selected("INBOX", false)},
 	}

@@ -152,6 +152,16 @@ mail_save_crlf = yes
 mail_max_userip_connections = 200
 imap_idle_notify_interval = 29 mins
 
+mail_plugins = quota
+protocol imap {
+  mail_plugins = quota imap_quota
+}
+plugin {
+  quota = count:User quota
+  quota_vsizes = yes
+  quota_rule = *:storage=4G:messages=1000000
+}
+
 namespace inbox {
   inbox = yes
   separator = ${PROVIDER_NS_SEP:-/}
