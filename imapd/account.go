@@ -23,6 +23,7 @@ type account interface {
 	MaxMessageSize() int64
 	MailboxQuota(ctx context.Context, mailbox string) ([]mirror.Quota, error)
 	Quota(ctx context.Context, root string) (*mirror.Quota, error)
+	HasObjectIDs(ctx context.Context) (bool, error)
 }
 
 // mailbox is what a session needs of a *mirror.Mailbox.
@@ -38,6 +39,7 @@ type mailbox interface {
 	Copy(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error)
 	Move(ctx context.Context, uids imap.UIDSet, to string) (*imap.CopyData, error)
 	Search(ctx context.Context, c mirror.Criterion, seq []imap.UID) ([]imap.UID, error)
+	ObjectIDs(ctx context.Context, uids []imap.UID) (map[imap.UID]mirror.ObjectID, error)
 	Digests(ctx context.Context, uids []imap.UID, parts mirror.DigestPart) ([]mirror.Digest, error)
 }
 
@@ -82,4 +84,8 @@ func (a bridgeAccount) MailboxQuota(ctx context.Context, mailbox string) ([]mirr
 
 func (a bridgeAccount) Quota(ctx context.Context, root string) (*mirror.Quota, error) {
 	return a.Mirror().Quota(ctx, root)
+}
+
+func (a bridgeAccount) HasObjectIDs(ctx context.Context) (bool, error) {
+	return a.Mirror().HasObjectIDs(ctx)
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -37,6 +38,24 @@ type fakeAccount struct {
 	boxes     map[string]*fakeMailbox
 	failure   error // of every change
 	appending error
+	objectIDs bool
+}
+
+func (a *fakeAccount) HasObjectIDs(context.Context) (bool, error) { return a.objectIDs, nil }
+
+// ObjectIDs knows every message but the third, and a thread of all but the second.
+func (b *fakeMailbox) ObjectIDs(_ context.Context, uids []imap.UID) (map[imap.UID]mirror.ObjectID, error) {
+	ids := map[imap.UID]mirror.ObjectID{}
+	for _, uid := range uids {
+		id := mirror.ObjectID{Email: fmt.Sprintf("M%d", uid), Thread: "T1"}
+		if uid == 2 {
+			id.Thread = ""
+		}
+		if uid != 3 {
+			ids[uid] = id
+		}
+	}
+	return ids, nil
 }
 
 func newFakeAccount() *fakeAccount {
@@ -73,6 +92,9 @@ func (a *fakeAccount) Create(_ context.Context, name string, _ *imap.CreateOptio
 	defer a.mu.Unlock()
 	if a.failure == nil {
 		a.add(name)
+		if a.objectIDs {
+			a.boxes[name].state.ObjectID = "F2"
+		}
 	}
 	return a.failure
 }

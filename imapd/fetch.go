@@ -21,6 +21,7 @@ type fetching struct {
 	items    *fetchItems
 	now      *mirror.Snapshot
 	previews map[imap.UID]string
+	ids      map[imap.UID]mirror.ObjectID
 	seen     []numbered // messages whose bodies were served without PEEK
 	failure  error      // the first reason why a message could not be served now
 }
@@ -38,6 +39,9 @@ func (s *session) fetch(r *request) error {
 	items, err := r.fetchItems()
 	if err == nil {
 		err = r.end()
+	}
+	if err == nil && (items.emailID || items.threadID) && !s.gate.objectIDs.Load() {
+		err = malformed
 	}
 	if err != nil {
 		return err
@@ -111,7 +115,7 @@ func (f *fetching) lookUp(messages []numbered) error {
 			f.previews[d.UID] = d.Preview
 		}
 	}
-	return nil
+	return f.lookUpIDs(uids)
 }
 
 // summaries serves what is kept of every opened message.
@@ -261,6 +265,9 @@ func (f *fetching) respond(r *reply) error {
 	item(f.items.body, "BODY", func() { o.body(r.structure, false) })
 	item(f.items.bodyStructure, "BODYSTRUCTURE", func() { o.body(r.structure, true) })
 	item(f.items.preview, "PREVIEW", func() { o.text(f.previews[r.uid]) })
+	id, ok := f.ids[r.uid]
+	item(f.items.emailID && ok, "EMAILID", func() { o.objectID(id.Email) })
+	item(f.items.threadID && ok, "THREADID", func() { o.objectID(id.Thread) })
 	var err error
 	for i, s := range f.items.sections {
 		item(true, s.name, func() { err = errors.Join(err, r.sections[i].write(o, s)) })

@@ -12,6 +12,7 @@ type fetchItems struct {
 	uid, flags, date, size        bool
 	envelope, body, bodyStructure bool
 	preview                       bool // RFC 8970
+	emailID, threadID             bool // RFC 8474
 	sections                      []*sectionItem
 }
 
@@ -76,6 +77,7 @@ func (f *fetchItems) add(name string) bool {
 	flag := map[string]*bool{
 		"UID": &f.uid, "FLAGS": &f.flags, "INTERNALDATE": &f.date, "RFC822.SIZE": &f.size, "ENVELOPE": &f.envelope,
 		"BODY": &f.body, "BODYSTRUCTURE": &f.bodyStructure, "PREVIEW": &f.preview,
+		"EMAILID": &f.emailID, "THREADID": &f.threadID,
 	}[name]
 	if flag != nil {
 		*flag = true

@@ -62,6 +62,7 @@ type gate struct {
 	waiting       atomic.Bool // for a command: the moment to end the connection
 	authenticated atomic.Bool
 	limit         atomic.Int64 // of a message, after login
+	objectIDs     atomic.Bool  // the provider has identifiers (RFC 8474)
 
 	mu       sync.Mutex // for what follows: IDLE writes while Read waits
 	secure   bool
@@ -69,6 +70,7 @@ type gate struct {
 	tag      string // of the command that the library is answering
 	name     string // in upper case, "UID FETCH" being one
 	readOnly bool   // the mailbox selected is, whatever the client asked for
+	newID    string // of the mailbox that has been created
 
 	connMu sync.Mutex // never held while bytes move, so that a stuck client can be cut off
 	net    net.Conn   // the TLS connection once there is one
@@ -130,9 +132,11 @@ func (g *gate) wake() {
 	}
 }
 
-// loggedIn lifts the limits that hold before login. Messages may have up to limit bytes.
-func (g *gate) loggedIn(limit int64) {
+// loggedIn lifts the limits that hold before login. Messages may have up to limit bytes; objectIDs says
+// whether the provider has identifiers.
+func (g *gate) loggedIn(limit int64, objectIDs bool) {
 	g.limit.Store(limit)
+	g.objectIDs.Store(objectIDs)
 	g.authenticated.Store(true)
 }
 
@@ -244,6 +248,8 @@ func (g *gate) Write(p []byte) (int, error) {
 		out = fmt.Appendf(nil, "%s OK [CAPABILITY %s] Logged in\r\n", g.tag, g.capabilities())
 	case g.readOnly && g.name == "SELECT" && bytes.HasPrefix(p, []byte(g.tag+" OK [READ-WRITE] ")):
 		out = bytes.Replace(p, []byte("READ-WRITE"), []byte("READ-ONLY"), 1)
+	case g.newID != "" && g.name == "CREATE" && bytes.HasPrefix(p, []byte(g.tag+" OK ")):
+		out = g.createdAnswer()
 	case string(p) == g.tag+" NO [SERVERBUG] Internal server error\r\n":
 		// So the library answers arguments that it cannot parse; the session's errors are never bare.
 		out = []byte(g.tag + " BAD Malformed arguments\r\n")
@@ -259,6 +265,9 @@ func (g *gate) capabilities() string {
 	caps := "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ENABLE ID"
 	switch {
 	case g.authenticated.Load():
+		if g.objectIDs.Load() {
+			caps += " OBJECTID"
+		}
 		return caps + " IDLE NAMESPACE UNSELECT UIDPLUS ESEARCH SEARCHRES LIST-EXTENDED LIST-STATUS CHILDREN MOVE STATUS=SIZE BINARY SPECIAL-USE CREATE-SPECIAL-USE" +
 			" SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW WITHIN UTF8=ACCEPT QUOTA" +
 			fmt.Sprintf(" APPENDLIMIT=%d", g.limit.Load())

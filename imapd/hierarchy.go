@@ -40,7 +40,7 @@ func endsInPercent(patterns []string) bool {
 
 // mailboxCommands take mailbox names, which the library reads as modified UTF-7 (RFC 3501 §5.1.3).
 var mailboxCommands = map[string]bool{"SELECT": true, "EXAMINE": true, "CREATE": true, "DELETE": true, "RENAME": true, "SUBSCRIBE": true,
-	"UNSUBSCRIBE": true, "LIST": true, "LSUB": true, "STATUS": true, "COPY": true, "UID COPY": true, "MOVE": true, "UID MOVE": true}
+	"UNSUBSCRIBE": true, "LIST": true, "LSUB": true, "COPY": true, "UID COPY": true, "MOVE": true, "UID MOVE": true}
 
 var modifiedUTF7 = regexp.MustCompile(`^([^&]|&-|&[A-Za-z0-9+,]+-)*$`)
 

@@ -219,10 +219,6 @@ func namespacePrefix(all []mirror.MailboxInfo) string {
 	return below
 }
 
-func (s *session) Create(name string, o *imap.CreateOptions) error {
-	return s.failed(s.account.Create(s.ctx, name, o))
-}
-
 func (s *session) Delete(name string) error {
 	return s.failed(s.account.Delete(s.ctx, name))
 }
@@ -239,17 +235,23 @@ func (s *session) Unsubscribe(name string) error {
 	return s.failed(s.account.Subscribe(s.ctx, name, false))
 }
 
-// Status answers STATUS (RFC 9051 §6.3.11).
+// Status is for LIST RETURN (STATUS …); see answerStatus.
 func (s *session) Status(name string, o *imap.StatusOptions) (*imap.StatusData, error) {
+	data, _, err := s.status(name, o)
+	return data, err
+}
+
+// status is what STATUS says about a mailbox (RFC 9051 §6.3.11), and its identifier.
+func (s *session) status(name string, o *imap.StatusOptions) (_ *imap.StatusData, id string, err error) {
 	b, err := s.account.Mailbox(s.ctx, name)
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, "", s.failed(err)
 	}
 	snapshot := b.Snapshot()
 	var unseen, deleted, recent uint32
 	from, to, err := b.Recent(s.ctx, false)
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, "", s.failed(err)
 	}
 	var all, marked []imap.UID
 	for _, m := range snapshot.Messages {
@@ -272,13 +274,13 @@ func (s *session) Status(name string, o *imap.StatusOptions) (*imap.StatusData, 
 	}
 	if o.Size { // RFC 8438: the sum of what RFC822.SIZE says, so every message has to be opened
 		if data.Size, err = s.totalSize(b, all); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if o.DeletedStorage {
 		data.DeletedStorage, err = s.totalSize(b, marked)
 	}
-	return data, err
+	return data, snapshot.ObjectID, err
 }
 
 // totalSize is the sum of the sizes of messages; those that are gone meanwhile do not count.

@@ -148,6 +148,9 @@ func init() { // it refers to itself by way of key
 		"SENTBEFORE": onDate(func(d time.Time) mirror.Criterion { return mirror.Sent{Before: d} }),
 		"SENTON":     onDate(func(d time.Time) mirror.Criterion { return mirror.Sent{Since: d, Before: d.AddDate(0, 0, 1)} }),
 
+		"EMAILID":  objectKey(func(id string) mirror.Criterion { return mirror.EmailID(id) }),
+		"THREADID": objectKey(func(id string) mirror.Criterion { return mirror.ThreadID(id) }),
+
 		"YOUNGER": (*searchKeys).younger,
 		"OLDER":   (*searchKeys).older,
 	}

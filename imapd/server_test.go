@@ -346,7 +346,7 @@ func FuzzGate(f *testing.F) {
 		g := &gate{server: s, net: &script{Reader: strings.NewReader(input)}, deadline: time.Now().Add(time.Hour)}
 		g.in = bufio.NewReader(g.net)
 		if authenticated {
-			g.loggedIn(100)
+			g.loggedIn(100, false)
 		}
 		seen, err := io.ReadAll(g)
 		if err != nil {

@@ -70,8 +70,12 @@ func (s *session) Login(username, password string) error {
 		s.log.Warn("imap: login failed", "user", username, "cause", err)
 		return translate(err, imap.ResponseCodeNonExistent)
 	}
+	objectIDs, err := a.HasObjectIDs(s.ctx)
+	if err != nil {
+		return s.failed(err)
+	}
 	s.account = a
-	s.gate.loggedIn(a.MaxMessageSize())
+	s.gate.loggedIn(a.MaxMessageSize(), objectIDs)
 	return nil
 }
 
@@ -122,6 +126,9 @@ func (s *session) Select(name string, options *imap.SelectOptions) (*imap.Select
 	box.readOnly = options.ReadOnly || snapshot.ReadOnly
 	s.gate.selected(box.readOnly)
 	s.claimRecent(box)
+	if err := s.tellMailboxID(snapshot.ObjectID); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	s.box, s.saved = box, nil
 	s.mu.Unlock()

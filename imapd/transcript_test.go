@@ -215,6 +215,9 @@ func (p *transcript) event(words []string) {
 	case "provider-has-new": // uid: known after a refresh
 		uid := number(1)
 		box().refresh = func() { box().refresh = nil; box().putAt(uid, "Subject: new\r\n\r\nnew\r\n") }
+	case "object-ids":
+		p.rig.account.objectIDs = true
+		box().change(func(s *mirror.Snapshot) { s.ObjectID = "F1" })
 	case "read-only":
 		box().change(func(s *mirror.Snapshot) { s.ReadOnly = true })
 	case "replaced":

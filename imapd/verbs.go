@@ -39,6 +39,8 @@ var verbs = map[string]verb{
 	"THREAD":     {selected: true, numbered: true, run: (*session).thread},
 	"UID THREAD": {selected: true, run: (*session).thread},
 
+	"STATUS": {run: (*session).answerStatus},
+
 	"GETQUOTA":     {run: (*session).getQuota},
 	"GETQUOTAROOT": {run: (*session).getQuotaRoot},
 	"SETQUOTA":     {run: (*session).setQuota},

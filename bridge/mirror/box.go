@@ -44,6 +44,7 @@ type meta struct {
 	uidnext   imap.UID
 	modseq    uint64
 	permanent string
+	object    string // the provider's identifier of the mailbox, "" if it has none
 	baseline  imap.UID
 	recent    imap.UID // see Recent
 	synced    bool
@@ -185,8 +186,8 @@ func (b *box) Name() string {
 func (m *Mirror) readBox(ctx context.Context, id int64) (meta, []row, error) {
 	var b meta
 	err := m.o.DB.Read().QueryRowContext(ctx,
-		`SELECT validity, uidnext, modseq, permanent, baseline, recent, synced FROM mailbox WHERE id = ?`, id).
-		Scan(&b.validity, &b.uidnext, &b.modseq, &b.permanent, &b.baseline, &b.recent, &b.synced)
+		`SELECT validity, uidnext, modseq, permanent, object_id, baseline, recent, synced FROM mailbox WHERE id = ?`, id).
+		Scan(&b.validity, &b.uidnext, &b.modseq, &b.permanent, &b.object, &b.baseline, &b.recent, &b.synced)
 	if err != nil {
 		return b, nil, err
 	}
@@ -233,8 +234,8 @@ func (b *box) commit(ctx context.Context, e edit, extra func(tx *sql.Tx) error) 
 func (b *box) save(ctx context.Context, tx *sql.Tx, e *edit) error {
 	if e.meta != nil {
 		_, err := tx.ExecContext(ctx,
-			`UPDATE mailbox SET validity = ?, uidnext = ?, modseq = ?, permanent = ?, baseline = ?, recent = ?, synced = ? WHERE id = ?`,
-			e.meta.validity, e.meta.uidnext, int64(e.meta.modseq), e.meta.permanent, e.meta.baseline, e.meta.recent, e.meta.synced, b.id)
+			`UPDATE mailbox SET validity = ?, uidnext = ?, modseq = ?, permanent = ?, object_id = ?, baseline = ?, recent = ?, synced = ? WHERE id = ?`,
+			e.meta.validity, e.meta.uidnext, int64(e.meta.modseq), e.meta.permanent, e.meta.object, e.meta.baseline, e.meta.recent, e.meta.synced, b.id)
 		if err != nil {
 			return err
 		}
@@ -370,7 +371,7 @@ func (b *box) snapshot() *Snapshot {
 		return b.snap
 	}
 	b.version++
-	s := &Snapshot{Name: b.name, UIDValidity: b.meta.validity, UIDNext: b.meta.uidnext, Version: b.version,
+	s := &Snapshot{Name: b.name, UIDValidity: b.meta.validity, UIDNext: b.meta.uidnext, Version: b.version, ObjectID: b.meta.object,
 		PermanentFlags: b.m.intern(b.meta.permanent), Messages: make([]Message, 0, len(b.rows))}
 	rows := b.rows
 	if !b.meta.synced {

@@ -30,6 +30,7 @@ type Snapshot struct {
 	Version        uint64      // grows with every change
 	PermanentFlags []imap.Flag // as the provider says
 	ReadOnly       bool
+	ObjectID       string // the provider's identifier of the mailbox (RFC 8474); "" if it has none
 	Messages       []Message
 }
 

@@ -179,7 +179,7 @@ func (s *stateSync) update(ctx context.Context) error {
 		return err
 	}
 	next := now
-	next.modseq, next.permanent = s.selected.HighestModSeq, joinFlags(s.selected.PermanentFlags)
+	next.modseq, next.permanent, next.object = s.selected.HighestModSeq, joinFlags(s.selected.PermanentFlags), s.conn.ObjectID
 	next.uidnext = s.uidnext(now)
 	for _, m := range found {
 		next.uidnext = max(next.uidnext, m.UID+1)

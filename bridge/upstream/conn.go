@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,9 @@ type imapConn struct {
 	net.Conn
 	source  io.Reader // what the client reads: filtered
 	timeout time.Duration
+	asked   atomic.Uint32 // inquiries so far
+	inquiry *inquiries
+	mailbox *mailboxID
 
 	mu       sync.Mutex
 	err      error
@@ -30,7 +34,8 @@ type imapConn struct {
 func newIMAPConn(l *imapLogin, limits limits, hint func()) *imapConn {
 	c := &imapConn{Conn: l.conn, timeout: l.timeout, progress: time.Now()}
 	raw := &progressReader{conn: c, reader: l.reader}
-	c.source = newFilter(raw, l.greetingForClient(), limits, c.answered, hint)
+	f := newFilter(raw, l.greetingForClient(), limits, c.answered, hint)
+	c.source, c.inquiry, c.mailbox = f, &f.inquiry, &f.mailbox
 	return c
 }
 

@@ -19,6 +19,7 @@ type fetchResponse struct {
 	open    bool // "* n FETCH (" has been written
 	written int  // items
 	broken  bool // the rest cannot be understood
+	id      ObjectID
 }
 
 // beginFetch starts behind "* n FETCH".
@@ -96,6 +97,7 @@ func (f *filter) items(p *parser, message int64) error {
 		if !p.anything() {
 			return f.abandon(message)
 		}
+		r.identify(name, string(p.b[value:p.pos]))
 		if item, ok := fetchItem(name, section, p.b[start:value], p.b[value:p.pos]); ok {
 			r.add(item, name == "UID")
 		}
@@ -164,6 +166,19 @@ func (r *fetchResponse) finish(f *filter) {
 	r.release(f)
 	f.emit(")\r\n")
 	f.fetch = nil
+	f.inquiry.fetched(r.uid, r.id)
+}
+
+// identify takes note of a message's object identifiers, which the library does not get.
+func (r *fetchResponse) identify(name, value string) {
+	id, err := objectID(value)
+	switch {
+	case err != nil:
+	case name == "EMAILID":
+		r.id.Email = id
+	case name == "THREADID":
+		r.id.Thread = id
+	}
 }
 
 // itemName takes the name of a FETCH item in upper case, and what stands in its brackets.

@@ -45,6 +45,9 @@ type filter struct {
 	fetch   *fetchResponse
 	err     error
 
+	inquiry inquiries
+	mailbox mailboxID
+
 	text  []byte // the response being read
 	start int    // of the last line in it
 }

@@ -24,6 +24,7 @@ type Conn struct {
 	*imapclient.Client
 	Selected *imap.SelectData // of Mailbox; nil if none is selected
 	Mailbox  string
+	ObjectID string // of Mailbox (RFC 8474 §4.2); "" where the provider has none
 
 	wire    *imapConn
 	hint    *hintSwitch
@@ -337,6 +338,7 @@ func (c *Conn) bind(ctx context.Context) func() bool {
 func (c *Conn) choose(mailbox string, readOnly bool) error {
 	previous := c.Mailbox
 	c.Mailbox, c.Selected = "", nil
+	c.wire.mailbox.take()
 	if mailbox == "" {
 		return c.unselect(previous)
 	}
@@ -345,7 +347,7 @@ func (c *Conn) choose(mailbox string, readOnly bool) error {
 	if err != nil {
 		return err
 	}
-	c.Mailbox, c.Selected = mailbox, data
+	c.Mailbox, c.Selected, c.ObjectID = mailbox, data, c.wire.mailbox.take()
 	return nil
 }
 

@@ -37,6 +37,10 @@ func (f *filter) tagged() error {
 	if !f.answered(tag) {
 		return &limitError{"the server answered a command that was not sent"}
 	}
+	if f.inquiry.answered(tag, word, text) {
+		return nil
+	}
+	f.mailbox.read(text)
 	f.emit(tag, " ", word, status(text), "\r\n")
 	return nil
 }
@@ -133,6 +137,7 @@ func (f *filter) untagged() error {
 	switch word {
 	case "OK", "NO", "BAD", "BYE":
 		if len(rest) <= f.limits.line {
+			f.mailbox.read(rest)
 			f.emit("* ", word, status(rest), "\r\n")
 		}
 		return nil
