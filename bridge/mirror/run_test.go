@@ -30,6 +30,38 @@ func TestRunKeepsMailboxesLive(t *testing.T) {
 	r.await(inbox, "the removal", func(s *Snapshot) bool { return len(s.Messages) == 2 })
 }
 
+// However many mailboxes clients watch, the provider sees no more connections than it is meant to.
+func TestConnectionsStayFew(t *testing.T) {
+	r := newRig(t)
+	r.poll = 50 * time.Millisecond
+	r.run()
+	for i := range 30 {
+		name := fmt.Sprint("Box ", i)
+		check(t, r.Create(t.Context(), name, nil))
+		_, end := r.mailbox(name).Watch()
+		defer end()
+	}
+	done := make(chan struct{})
+	var most atomic.Int64
+	go func() {
+		defer close(done)
+		for i := range 60 {
+			most.Store(max(most.Load(), int64(r.provider.Connections())))
+			r.deliver(fmt.Sprint("Box ", i%30), letter(fmt.Sprint(i), ""))
+		}
+	}()
+	<-done
+	for i := range 30 {
+		r.await(r.mailbox(fmt.Sprint("Box ", i)), "both messages", func(s *Snapshot) bool {
+			most.Store(max(most.Load(), int64(r.provider.Connections())))
+			return len(s.Messages) == 2
+		})
+	}
+	if n := most.Load(); n > 5 || n < 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 func TestRunFindsNewsElsewhere(t *testing.T) {
 	r := newRig(t)
 	r.poll = 20 * time.Millisecond
