@@ -19,7 +19,10 @@ type Cyrus struct {
 // StartCyrus starts Cyrus IMAP; it stops at the end of the test. Only root can start it.
 func StartCyrus(t testing.TB) *Cyrus {
 	t.Helper()
-	Need(t, "cyrmaster", "cyrus-imapd")
+	Need(t, "cyrmaster", "cyrus-common")
+	if !exists("/usr/lib/cyrus/bin/imapd") && !exists("/usr/local/lib/cyrus-imapd/usr/lib/cyrus/bin/imapd") {
+		t.Fatal("Cyrus's imapd is not there: apt-get download cyrus-imapd && dpkg -x cyrus-imapd_*.deb /usr/local/lib/cyrus-imapd")
+	}
 	Need(t, "saslpasswd2", "sasl2-bin")
 	Need(t, "openssl", "openssl")
 	Need(t, "python3", "python3")
@@ -45,4 +48,9 @@ func StartCyrus(t testing.TB) *Cyrus {
 		}
 	}
 	return c
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

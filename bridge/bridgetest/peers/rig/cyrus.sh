@@ -10,6 +10,10 @@ set -euo pipefail
 
 DIR=$2
 
+# Installed, or unpacked to the side: Debian's package excludes Dovecot's.
+BIN=/usr/lib/cyrus/bin
+[ -x "$BIN/imapd" ] || BIN=/usr/local/lib/cyrus-imapd$BIN
+
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
@@ -44,10 +48,10 @@ START {
   recover cmd="/usr/sbin/cyrus ctl_cyrusdb -C $DIR/imapd.conf -r"
 }
 SERVICES {
-  imaps cmd="imapd -C $DIR/imapd.conf -s" listen="127.0.0.1:$IMAPS_PORT" prefork=0 maxchild=100
+  imaps cmd="$BIN/imapd -C $DIR/imapd.conf -s" listen="127.0.0.1:$IMAPS_PORT" prefork=0 maxchild=100
 }
 DAEMON {
-  idled cmd="idled -C $DIR/imapd.conf"
+  idled cmd="$BIN/idled -C $DIR/imapd.conf"
 }
 CONF
 }
