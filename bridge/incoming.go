@@ -54,7 +54,7 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 			return nil, err
 		}
 	}
-	return &mirror.Opened{Message: message, Kind: kindOf(result), Keywords: v.keywords(), Save: first.save}, nil
+	return &mirror.Opened{Message: message, Kind: kindOf(result), Keywords: v.keywords(), Hash: first.digest, Save: first.save}, nil
 }
 
 // messageIDs are the message's identifiers: one, unless it is malformed.

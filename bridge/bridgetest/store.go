@@ -256,3 +256,16 @@ func imapFlags(flags []string) []imap.Flag {
 	}
 	return list
 }
+
+// Replace changes the bytes of a message under its UID, as only a hostile provider does.
+func (p *Provider) Replace(address, name string, uid uint32, bytes []byte) error {
+	return p.store.with(address, name, func(b *mailbox) error {
+		for _, m := range b.messages {
+			if uint32(m.uid) == uid {
+				m.bytes = bytes
+				return nil
+			}
+		}
+		return fmt.Errorf("no UID %d", uid)
+	})
+}

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -100,13 +102,13 @@ func (m *Mirror) insertContent(ctx context.Context, b *store.Batch, o *opened) (
 	if size > m.o.CacheSize {
 		cached = 0
 	}
-	args := []any{nullID(o.id), m.o.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix()}
+	args := []any{nullID(o.id), m.o.Account, string(o.kind), o.words, size, o.sent, o.header, o.structure, o.fields, o.body, o.partial, cached, time.Now().Unix(), o.hash}
 	done, err := b.Exec(ctx, `
-		INSERT INTO content (id, account, kind, keywords, size, sent, header, structure, fields, body, partial, cached, used)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET (kind, keywords, size, sent, header, structure, fields, body, partial, cached, used) =
+		INSERT INTO content (id, account, kind, keywords, size, sent, header, structure, fields, body, partial, cached, used, stored_hash)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET (kind, keywords, size, sent, header, structure, fields, body, partial, cached, used, stored_hash) =
 			(excluded.kind, excluded.keywords, excluded.size, excluded.sent, excluded.header, excluded.structure,
-			excluded.fields, excluded.body, excluded.partial, excluded.cached, excluded.used)`, args...)
+			excluded.fields, excluded.body, excluded.partial, excluded.cached, excluded.used, excluded.stored_hash)`, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -326,15 +328,32 @@ func (r *body) reopen() error {
 		_ = stored.Close()
 		return fmt.Errorf("open message %d of %q again: %w", r.uid, r.box.Name(), err)
 	}
-	if o.Message.Size() != r.size {
+	if err := r.box.unchanged(r.ctx, r.id, r.uid, o); err != nil || o.Message.Size() != r.size {
 		_ = errors.Join(o.Message.Close(), stored.Close())
-		return fmt.Errorf("message %d of %q opens differently than before", r.uid, r.box.Name())
+		return cmp.Or(err, errOtherBytes)
 	}
 	r.direct, r.stored = o.Message, stored
 	if r.size <= m.o.CacheSize {
 		if err := m.recache(r.ctx, r.id, o.Message); err != nil {
 			m.o.Log.Warn("a message cannot be cached", "mailbox", r.box.Name(), "uid", r.uid, "error", err)
 		}
+	}
+	return nil
+}
+
+// errOtherBytes says that the provider serves other bytes under a UID than before: what was said about the
+// message is not about these.
+var errOtherBytes = errors.New("the provider serves another message under this UID than before")
+
+// unchanged makes sure that what has been opened again is what the content was made from.
+func (b *box) unchanged(ctx context.Context, content int64, uid imap.UID, o *Opened) error {
+	var hash []byte
+	err := b.m.o.DB.Read().QueryRowContext(ctx, `SELECT stored_hash FROM content WHERE id = ?`, content).Scan(&hash)
+	if err == nil && !bytes.Equal(hash, o.Hash) {
+		err = errOtherBytes
+	}
+	if err != nil {
+		return fmt.Errorf("message %d of %q: %w", uid, b.Name(), err)
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ type Opened struct {
 	Message  Blob // closed by the mirror
 	Kind     Kind
 	Keywords []imap.Flag // $Encrypted, $SignedGood, … of this moment
+	Hash     []byte      // SHA-256 of the stored bytes
 	// Save, if not nil, saves what belongs with it, in the transaction that saves the message.
 	Save func(ctx context.Context, b *store.Batch) error
 }

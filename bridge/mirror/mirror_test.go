@@ -146,6 +146,31 @@ func TestSummariesGoOnPastBadMessages(t *testing.T) {
 	}
 }
 
+// What is judged anew, or fetched again, is what the client was shown, or nothing.
+func TestOtherBytesUnderTheSameUID(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.CacheSize = 1 })
+	texts := []string{letter("One", "text"), encryptedMark + letter("Two", "text")}
+	uid := r.deliver("INBOX", texts[0])
+	b := r.refreshed("INBOX")
+	content, err := b.Content(t.Context(), uid)
+	check(t, err)
+	defer content.Message.Close()
+	always := func(string, []imap.Flag) bool { return true }
+	for i, text := range []string{texts[1], texts[0]} {
+		check(t, r.provider.Replace(alice, "INBOX", uint32(uid), []byte(text)))
+		check(t, r.Reconsider(t.Context(), "bob@bravo.test", always))
+		if flags := b.Snapshot().Messages[0].Flags; len(flags) > 0 {
+			t.Errorf("flags %v", flags)
+		}
+		c, err := b.Content(t.Context(), uid)
+		check(t, err)
+		if got := read(c.Message); strings.HasPrefix(got, "error: ") != (i == 0) {
+			t.Errorf("%q", got)
+		}
+		check(t, c.Message.Close())
+	}
+}
+
 func TestEvictedMessagesAreFetchedAgain(t *testing.T) {
 	big := letter("big", strings.Repeat("0123456789abcdef", 100_000)) // 1.6 MB: several chunks
 	for name, size := range map[string]int64{"smaller than a message": 1 << 20, "room for one": 2 << 20} {

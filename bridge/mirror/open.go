@@ -49,6 +49,7 @@ type opened struct {
 	message   Blob
 	kind      Kind
 	words     string
+	hash      []byte
 	sent      int
 	header    []byte
 	structure []byte
@@ -369,7 +370,7 @@ func (m *Mirror) openStored(ctx context.Context, stored mimescan.Source) (o *ope
 	if err != nil {
 		return nil, err
 	}
-	o = &opened{message: got.Message, kind: got.Kind, words: joinFlags(got.Keywords), save: got.Save}
+	o = &opened{message: got.Message, kind: got.Kind, words: joinFlags(got.Keywords), hash: got.Hash, save: got.Save}
 	if err := o.digest(); err != nil {
 		_ = got.Message.Close()
 		return nil, err

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,14 +52,30 @@ func (b *box) reconsider(ctx context.Context, from string, stale func(string, []
 				return err
 			}
 			_ = o.Message.Close()
-			if err := h.SetKeywords(ctx, uid, o.Keywords); !errors.Is(err, ErrExpunged) {
-				return err
-			}
-			return nil
+			return b.correct(ctx, h, uid, o)
 		})
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// correct sets the keywords of a message that has been judged anew, if it is still the same message.
+func (b *box) correct(ctx context.Context, h *Mailbox, uid imap.UID, o *Opened) error {
+	r, ok := b.row(uid)
+	if !ok || r.content == 0 {
+		return nil // what is opened later finds the truth by itself
+	}
+	err := b.unchanged(ctx, r.content, uid, o)
+	if err == nil {
+		err = h.SetKeywords(ctx, uid, o.Keywords)
+	}
+	switch {
+	case errors.Is(err, errOtherBytes):
+		b.m.o.Log.Warn("a message keeps its keywords", "cause", err)
+	case !errors.Is(err, ErrExpunged) && !errors.Is(err, sql.ErrNoRows):
+		return err
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -141,6 +142,8 @@ func (r *rig) open(_ context.Context, stored mimescan.Source) (*Opened, error) {
 		o.Kind, o.Keywords, text = Encrypted, []imap.Flag{"$Encrypted"}, strings.TrimPrefix(text, encryptedMark)
 	}
 	o.Message = blob(statusField + text)
+	hash := sha256.Sum256([]byte(read(stored)))
+	o.Hash = hash[:]
 	return o, nil
 }
 
