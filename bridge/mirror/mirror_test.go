@@ -438,7 +438,7 @@ func TestOpenMayReturnAViewOfWhatIsStored(t *testing.T) {
 			r := newRig(t, func(o *Options) {
 				o.CacheSize = size
 				o.Open = func(_ context.Context, stored mimescan.Source) (*Opened, error) {
-					return &Opened{Message: view{stored}, Kind: Clear}, nil
+					return &Opened{Message: view{stored}, Kind: Clear, Hash: []byte("hash")}, nil
 				}
 			})
 			uid := r.deliver("INBOX", message)
@@ -463,7 +463,7 @@ func TestReadingLargeMessagesTakesLittleMemory(t *testing.T) {
 	const size = 40 << 20
 	r := newRig(t, func(o *Options) {
 		o.Open = func(_ context.Context, stored mimescan.Source) (*Opened, error) {
-			return &Opened{Message: view{stored}, Kind: Clear}, nil
+			return &Opened{Message: view{stored}, Kind: Clear, Hash: []byte("hash")}, nil
 		}
 	})
 	uid := r.deliver("INBOX", "Content-Type: application/octet-stream\r\n\r\n"+strings.Repeat("0123456789abcde\n", size/16))
