@@ -23,7 +23,10 @@ type Options struct {
 }
 
 // Resolver validates; it remembers nothing from one Lookup to the next. It is safe for concurrent use.
-type Resolver struct{ options Options }
+type Resolver struct {
+	options Options
+	try     time.Duration // for one message to one server
+}
 
 // New checks the options. An anchor that cannot be used is an error, as without one the whole DNS
 // would count as not signed.
@@ -47,7 +50,7 @@ func New(o Options) (*Resolver, error) {
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second
 	}
-	return &Resolver{o}, nil
+	return &Resolver{o, tryTimeout}, nil
 }
 
 // Status is what is proven about an Answer. Its zero value means nothing.

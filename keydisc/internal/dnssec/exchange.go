@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	udpSize    = 1232            // fits every path without fragments (DNS flag day 2020)
-	tryTimeout = 3 * time.Second // for one message to one server
-	maxServers = 3               // as in resolv.conf(5)
+	udpSize    = 1232 // fits every path without fragments (DNS flag day 2020)
+	tryTimeout = 3 * time.Second
+	maxServers = 3 // as in resolv.conf(5)
 )
 
 // exchange asks the servers one after the other, over UDP and then over TCP, until one gives an answer
@@ -31,7 +31,7 @@ func (l *lookup) exchange(ctx context.Context, name string, qtype uint16) (*repl
 	var failures []error
 	for _, network := range []string{"udp", "tcp"} {
 		for _, server := range servers {
-			m, err := ask(ctx, network, server, name, qtype)
+			m, err := l.resolver.ask(ctx, network, server, name, qtype)
 			if err == nil {
 				return newReply(m), nil
 			}
@@ -65,24 +65,24 @@ func (r *Resolver) servers() ([]string, error) {
 
 // ask sends one question over a socket of its own, hence from a random port, and again over TCP if the answer
 // was cut off.
-func ask(ctx context.Context, network, server, name string, qtype uint16) (*dns.Msg, error) {
+func (r *Resolver) ask(ctx context.Context, network, server, name string, qtype uint16) (*dns.Msg, error) {
 	query := new(dns.Msg).SetQuestion(name, qtype)
 	query.SetEdns0(udpSize, true)
 	query.CheckingDisabled = true // else a validating server keeps back what we are to judge
-	m, err := send(ctx, network, server, query)
+	m, err := r.send(ctx, network, server, query)
 	if err != nil {
 		return nil, err
 	}
 	if m.Truncated && network == "udp" {
-		return ask(ctx, "tcp", server, name, qtype)
+		return r.ask(ctx, "tcp", server, name, qtype)
 	}
 	return m, usable(m, query)
 }
 
-func send(ctx context.Context, network, server string, query *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+func (r *Resolver) send(ctx context.Context, network, server string, query *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.try)
 	defer cancel()
-	client := &dns.Client{Net: network, Timeout: tryTimeout}
+	client := &dns.Client{Net: network, Timeout: r.try}
 	conn, err := client.DialContext(ctx, server)
 	if err != nil {
 		return nil, err
