@@ -140,6 +140,17 @@ func TestInsecure(t *testing.T) {
 	}
 }
 
+// Too many iterations make proofs worthless, not signatures over records.
+func TestRecordsBeyondLimits(t *testing.T) {
+	r := resolver(t, serve(t, hierarchy(dnssectest.Zone{NSEC3: &dnssectest.NSEC3{Iterations: 101}})))
+	for name, want := range map[string]string{"here": "secure 1", "alias": "secure 1", "here.moved": "secure 1", "a.b.c.d": "secure 1", "c.d": "insecure", "x.calias": "insecure"} {
+		a, err := r.Lookup(t.Context(), name+".example.test.", dns.TypeTXT)
+		if got := outcome(a, err); got != want {
+			t.Errorf("%s: %s instead of %s: %v", name, got, want, err)
+		}
+	}
+}
+
 // Opt-out hides delegations that are not signed, and those alone.
 func TestOptOut(t *testing.T) {
 	zones := []dnssectest.Zone{

@@ -44,8 +44,8 @@ const (
 	redirect              // records holds a DNAME above the name
 	noType                // the name exists, or a wildcard for it, without the type
 	noName                // nor does anything below it (RFC 8020)
-	delegated             // DS only: a delegation that is not signed
-	insecure              // so far unknown: opt-out, or too many iterations
+	delegated             // DS only: a delegation to a zone that is not signed
+	insecure              // unknown whether it exists, signed or not: opt-out, or too many iterations
 )
 
 // resolve goes down from the root to the zone of the name, asks it, and returns the answer or the name that the
@@ -63,6 +63,8 @@ func (l *lookup) resolve(ctx context.Context, name string, qtype uint16) (Answer
 		switch f.is {
 		case found, noType, alias: // the name of an alias can have others below it, which are none
 			z = next
+		case insecure:
+			return l.resolveBeyond(ctx, z, name, qtype)
 		default:
 			return conclude(f, name)
 		}
@@ -72,6 +74,23 @@ func (l *lookup) resolve(ctx context.Context, name string, qtype uint16) (Answer
 		return Answer{}, "", err
 	}
 	return conclude(f, name)
+}
+
+// resolveBeyond is for a name that may or may not be in the zone: what the zone has signed holds all the same. Anything else
+// may well come from where nothing is signed.
+func (l *lookup) resolveBeyond(ctx context.Context, z *zone, name string, qtype uint16) (Answer, string, error) {
+	r, err := l.exchange(ctx, name, qtype)
+	if err != nil {
+		return Answer{}, "", fmt.Errorf("%s in zone %s: %w", dns.TypeToString[qtype], z.name, err)
+	}
+	f, err := l.judge(z, r, name, qtype)
+	switch {
+	case errors.Is(err, errCostly):
+		return Answer{}, "", err
+	case err == nil && len(f.records) > 0:
+		return conclude(f, name)
+	}
+	return Answer{Status: Insecure}, "", nil
 }
 
 // conclude makes an answer, or the name to go on with, of what has been found out about a name or one above it.
@@ -124,7 +143,7 @@ func (l *lookup) descend(ctx context.Context, z *zone, name string) (*zone, find
 	case found:
 		anchors := supportedDSs(f.records)
 		if len(anchors) == 0 { // RFC 4035 §5.2: as good as not signed
-			return nil, finding{is: insecure}, nil
+			return nil, finding{is: delegated}, nil
 		}
 		child, err := l.enter(ctx, name, anchors)
 		return child, f, err
