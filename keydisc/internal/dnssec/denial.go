@@ -132,7 +132,7 @@ func (p *nsecs) denyWildcard(wildcard string, qtype uint16) kind {
 // nothingCloser is expansion by NSEC.
 func (p *nsecs) nothingCloser(name string, labels int) bool {
 	nsec := p.cover(name)
-	return nsec != nil && !endsInside(nsec, name) && dns.CountLabel(closestEncloser(nsec, name)) == labels
+	return nsec != nil && dns.CountLabel(closestEncloser(nsec, name)) == labels
 }
 
 func (p *nsecs) match(name string) *dns.NSEC {

@@ -168,6 +168,40 @@ func TestOptOut(t *testing.T) {
 	}
 }
 
+// The only record of a zone leads back to itself.
+func TestEmptyZone(t *testing.T) {
+	for kind, nsec3 := range map[string]*dnssectest.NSEC3{"NSEC": nil, "NSEC3": {}} {
+		r := resolver(t, serve(t, []dnssectest.Zone{{Name: "."}, {Name: "test.", NSEC3: nsec3}}))
+		for name, qtype := range map[string]uint16{"test.": dns.TypeTXT, "x.test.": dns.TypeTXT, "*.test.": dns.TypeTXT} {
+			a, err := r.Lookup(t.Context(), name, qtype)
+			if got := outcome(a, err); got != "secure 0" {
+				t.Errorf("%s: %s: %s, %v", kind, name, got, err)
+			}
+		}
+	}
+}
+
+// Keys that are not for signing zones, or no longer, sign nothing.
+func TestZoneKeys(t *testing.T) {
+	key, _, err := dnssectest.NewKey("test.", dns.ED25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*dns.DNSKEY){
+		"as it is":   func(*dns.DNSKEY) {},
+		"revoked":    func(k *dns.DNSKEY) { k.Flags |= dns.REVOKE },
+		"not a zone": func(k *dns.DNSKEY) { k.Flags &^= dns.ZONE },
+		"protocol":   func(k *dns.DNSKEY) { k.Protocol = 2 },
+		"algorithm":  func(k *dns.DNSKEY) { k.Algorithm = dns.RSASHA1 },
+	} {
+		changed := dns.Copy(key).(*dns.DNSKEY)
+		change(changed)
+		if n := len(zoneKeys([]dns.RR{changed})); (n == 1) != (name == "as it is") {
+			t.Errorf("%s: %d", name, n)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	ds := func(name string, algorithm, digest uint8) []*dns.DS {
 		key, _, err := dnssectest.NewKey(name, algorithm)
@@ -223,6 +257,23 @@ func TestCancelled(t *testing.T) {
 	})
 	if a, err := resolver(t, s).Lookup(ctx, "here.example.test.", dns.TypeTXT); err == nil {
 		t.Errorf("%+v", a)
+	}
+}
+
+// What was cut off is asked for again over TCP, before another server is.
+func TestCutOff(t *testing.T) {
+	s, other := serve(t, hierarchy(dnssectest.Zone{})), serve(t, hierarchy(dnssectest.Zone{}))
+	s.Break(func(_ dns.Question, network string, m *dns.Msg) bool {
+		m.Truncated = network == "udp"
+		return true
+	})
+	r, err := New(Options{Servers: []string{s.Addr, other.Addr}, Anchors: s.Anchors, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.Lookup(t.Context(), "here.example.test.", dns.TypeTXT)
+	if got := outcome(a, err); got != "secure 1" || len(other.Asked()) > 0 {
+		t.Errorf("%s, %v; the other was asked %v", got, err, other.Asked())
 	}
 }
 

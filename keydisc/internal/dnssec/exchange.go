@@ -94,10 +94,7 @@ func (r *Resolver) send(ctx context.Context, network, server string, query *dns.
 	if cause := ctx.Err(); cause != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, errors.Join(cause, errors.New("no answer in time"))
 	}
-	if err == nil && m.Id != query.Id {
-		err = dns.ErrId
-	}
-	return m, err
+	return m, err // the library has compared the ids
 }
 
 // usable says what keeps a message from being an answer to the query at all.

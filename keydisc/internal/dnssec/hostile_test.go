@@ -1,9 +1,6 @@
 package dnssec
 
 import (
-	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -128,7 +125,16 @@ var hostile = map[string]struct {
 	"DS stripped, no proof":      {ask: "here", attack: onName("example.test.", func(_ *dnssectest.Server, m *dns.Msg) { m.Answer, m.Ns = without(m.Answer, dns.TypeDS, true), nil })},
 	"DS changed":                 {ask: "here", attack: onType(dns.TypeDS, func(_ *dnssectest.Server, m *dns.Msg) { each(m.Answer, func(r *dns.DS) { r.KeyTag++ }) })},
 	"DS of an unknown algorithm": {ask: "here", attack: onType(dns.TypeDS, func(_ *dnssectest.Server, m *dns.Msg) { each(m.Answer, func(r *dns.DS) { r.Algorithm = 250 }) })},
-	"DS by the zone itself":      {ask: "here", attack: onName("example.test.", dsBySelf)},
+	"DS by the zone itself":      {ask: "here", attack: takeOver(func(s *dnssectest.Server) []dns.RR { return s.Sign("example.test.", forger.ds("example.test.")) })},
+	"DS not signed":              {ask: "here", attack: takeOver(func(*dnssectest.Server) []dns.RR { return []dns.RR{forger.ds("example.test.")} })},
+	"DS of another zone": {ask: "here", attack: takeOver(func(s *dnssectest.Server) []dns.RR {
+		return renamed(s.Sign("test.", forger.ds("other.test.")), "example.test.")
+	})},
+	"DS signed by the root":   {ask: "here", attack: takeOver(func(s *dnssectest.Server) []dns.RR { return s.Sign(".", forger.ds("example.test.")) })},
+	"DS really by the parent": {ask: "here", attack: takeOver(func(s *dnssectest.Server) []dns.RR { return s.Sign("test.", forger.ds("example.test.")) }), want: "secure 1"},
+	"DS of another digest": {ask: "here", attack: onName("example.test.", func(s *dnssectest.Server, m *dns.Msg) {
+		each(m.Answer, func(r *dns.DS) { r.Digest = forger.key.ToDS(dns.SHA256).Digest; m.Answer = s.Sign("test.", r) })
+	})},
 	"DS denied by the zone itself": {ask: "here", attack: onName("example.test.", func(s *dnssectest.Server, m *dns.Msg) {
 		deny(m, dns.RcodeSuccess, s.SignText("example.test.", "example.test. NSEC two.example.test. NS RRSIG NSEC")...)
 	})},
@@ -142,9 +148,8 @@ var hostile = map[string]struct {
 	"no delegation at all": {ask: "here", attack: onName("example.test.", func(s *dnssectest.Server, m *dns.Msg) {
 		deny(m, dns.RcodeSuccess, s.SignText("test.", "example.test. NSEC other.test. TXT RRSIG NSEC")...)
 	})},
-	"DS from a wildcard": {ask: "here", attack: onName("example.test.", func(s *dnssectest.Server, m *dns.Msg) {
-		key, _, _ := dnssectest.NewKey("*.test.", dns.ED25519)
-		m.Answer = renamed(s.Sign("test.", key.ToDS(dns.SHA256)), "example.test.")
+	"DS from a wildcard": {ask: "here", attack: takeOver(func(s *dnssectest.Server) []dns.RR {
+		return renamed(s.Sign("test.", forger.ds("*.test.")), "example.test.")
 	})},
 
 	"NSEC of another gap":                        {ask: "here", attack: denyBy("test.", "")},
@@ -214,6 +219,8 @@ var hostile = map[string]struct {
 	"keys: server failure":      {ask: "here", attack: onType(dns.TypeDNSKEY, func(_ *dnssectest.Server, m *dns.Msg) { deny(m, dns.RcodeServerFailure) })},
 	"another question":          {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Question[0].Name = "two.example.test." })},
 	"another type":              {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Question[0].Qtype = dns.TypeA })},
+	"another class":             {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS })},
+	"said to be cut off":        {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Truncated = true })},
 	"no question":               {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Question = nil })},
 	"two questions":             {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) })},
 	"a query as the answer":     {ask: "here", attack: onLast(func(_ *dnssectest.Server, m *dns.Msg) { m.Response = false })},
@@ -322,11 +329,21 @@ func swapKeys(_ *dnssectest.Server, m *dns.Msg) {
 	}
 }
 
-// dsBySelf has the zone vouch for the forger's key in its parent's place.
-func dsBySelf(s *dnssectest.Server, m *dns.Msg) {
-	swapKeys(s, m)
-	if m.Question[0].Qtype == dns.TypeDS {
-		m.Answer = s.Sign("example.test.", forger.key.ToDS(dns.SHA256))
+// takeOver puts the forger in the place of example.test., if only the DS are believed. They come with a proof
+// that would do for other types made from a wildcard.
+func takeOver(ds func(*dnssectest.Server) []dns.RR) attack {
+	return func(s *dnssectest.Server, q dns.Question, _ string, m *dns.Msg) bool {
+		switch {
+		case q.Name == "example.test." && q.Qtype == dns.TypeDS:
+			m.Answer, m.Ns = ds(s), s.SignText("test.", "test. NSEC other.test. NS SOA RRSIG NSEC")
+		case q.Name == "example.test.":
+			swapKeys(s, m)
+		case q.Qtype == dns.TypeDS && below(q.Name, "example.test."):
+			deny(m, dns.RcodeSuccess, forger.sign(rr("here.example.test. NSEC loop.example.test. TXT RRSIG NSEC"))...)
+		case q.Qtype == dns.TypeTXT:
+			m.Answer = forger.sign(txt("here", "forged"))
+		}
+		return true
 	}
 }
 
@@ -399,50 +416,19 @@ func longer(s *dnssectest.Server, q dns.Question, _ string, m *dns.Msg) bool {
 	return true
 }
 
-// sameTag are other keys of the same tag: swapping two even or two odd octets leaves the sum as it is.
-func sameTag(like *dns.DNSKEY, n int) (keys []dns.RR) {
-	octets, err := base64.StdEncoding.DecodeString(like.PublicKey)
-	if err != nil {
-		panic(err)
-	}
-	for i := range n {
-		key, other := dns.Copy(like).(*dns.DNSKEY), slices.Clone(octets)
-		a, b := i%30, i%30+2+2*(i/30)%30
-		other[a], other[b] = other[b], other[a]
-		key.PublicKey = base64.StdEncoding.EncodeToString(other)
-		keys = append(keys, key)
-	}
-	return keys
-}
-
-// manySignatures is KeyTrap: many keys of one tag, and many signatures that each could be by any of them. The owner of the
-// zone can do that.
-func manySignatures(s *dnssectest.Server, q dns.Question, _ string, m *dns.Msg) bool {
-	switch {
-	case q.Name == "example.test." && q.Qtype == dns.TypeDNSKEY:
-		var keys []dns.RR
-		each(m.Answer, func(r *dns.DNSKEY) { keys = append(sameTag(r, 29), r) })
-		m.Answer = s.Sign("example.test.", keys...)
-	case q.Qtype == dns.TypeTXT:
-		each(m.Answer, func(r *dns.RRSIG) {
-			for range 30 {
-				bad := dns.Copy(r).(*dns.RRSIG)
-				octets := make([]byte, 64)
-				_, _ = rand.Read(octets)
-				bad.Signature = base64.StdEncoding.EncodeToString(octets)
-				m.Answer = append([]dns.RR{bad}, m.Answer...)
-			}
-		})
-	}
-	return true
-}
-
 // forger has a key of its own for example.test.
 var forger = newForger()
 
 type forgery struct {
 	key  *dns.DNSKEY
 	sign func(dns.RR) []dns.RR
+}
+
+// ds is for the forger's key, under any name.
+func (f forgery) ds(owner string) *dns.DS {
+	ds := f.key.ToDS(dns.SHA256)
+	ds.Hdr.Name = owner
+	return ds
 }
 
 func newForger() forgery {
@@ -462,11 +448,22 @@ func newForger() forgery {
 	}}
 }
 
-// KeyTrap ends by a limit, not by chance.
-func TestKeyTrapLimit(t *testing.T) {
-	s := serve(t, hierarchy(dnssectest.Zone{}))
-	s.Break(func(q dns.Question, network string, m *dns.Msg) bool { return manySignatures(s, q, network, m) })
-	if _, err := resolver(t, s).Lookup(t.Context(), "here.example.test.", dns.TypeTXT); !errors.Is(err, errCostly) {
-		t.Error(err)
+// In a zone whose denials are worth nothing, forged records are worth no more.
+func TestForgedBeyondLimits(t *testing.T) {
+	for name, change := range map[string]func(*dnssectest.Server, *dns.Msg){
+		"record": func(_ *dnssectest.Server, m *dns.Msg) { m.Answer = []dns.RR{txt("x.here", "forged")} },
+		"CNAME": func(_ *dnssectest.Server, m *dns.Msg) {
+			m.Answer = []dns.RR{rr("x.here.example.test. CNAME here.other.test.")}
+		},
+		"DNAME": func(_ *dnssectest.Server, m *dns.Msg) {
+			m.Answer = []dns.RR{rr("here.example.test. DNAME other.test.")}
+		},
+	} {
+		s := serve(t, hierarchy(dnssectest.Zone{NSEC3: &dnssectest.NSEC3{Iterations: maxIterations + 1}}))
+		s.Break(func(q dns.Question, n string, m *dns.Msg) bool { return onLast(change)(s, q, n, m) })
+		a, err := resolver(t, s).Lookup(t.Context(), "x.here.example.test.", dns.TypeTXT)
+		if got := outcome(a, err); got != "insecure" {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
 	}
 }

@@ -104,7 +104,7 @@ func conclude(f finding, name string) (Answer, string, error) {
 		return Answer{Status: Insecure}, "", nil
 	case alias, redirect:
 		target := targetOf(f.records, name)
-		if target == "" || target == name {
+		if target == "" {
 			return Answer{}, "", errors.New("an alias of no use")
 		}
 		return Answer{}, target, nil
@@ -234,7 +234,7 @@ func (l *lookup) judge(z *zone, r *reply, name string, qtype uint16) (finding, e
 	}
 	for _, set := range r.answer {
 		if set.rrtype == dns.TypeDNAME && below(name, set.name) && dns.IsSubDomain(z.name, set.name) {
-			return finding{redirect, set.records}, l.verifyExact(z, set)
+			return l.structural(z, set, redirect)
 		}
 	}
 	if set := find(r.answer, name, dns.TypeCNAME); set != nil {
@@ -248,10 +248,10 @@ func (l *lookup) judge(z *zone, r *reply, name string, qtype uint16) (finding, e
 }
 
 // positive verifies records that came. Those made from a wildcard count if nothing closer to the name exists
-// (RFC 4035 §5.3.4); wildcards for DS records do not.
+// (RFC 4035 §5.3.4).
 func (l *lookup) positive(z *zone, r *reply, set *rrset, is kind) (finding, error) {
 	if set.rrtype == dns.TypeDS {
-		return finding{is, set.records}, l.verifyExact(z, set)
+		return l.structural(z, set, is)
 	}
 	labels, err := l.verify(z, set)
 	if err != nil {
@@ -267,6 +267,14 @@ func (l *lookup) positive(z *zone, r *reply, set *rrset, is kind) (finding, erro
 		return finding{is: insecure}, nil
 	case proven != noName:
 		return finding{}, fmt.Errorf("%s in zone %s: made from a wildcard without a proof", dns.TypeToString[set.rrtype], z.name)
+	}
+	return finding{is, set.records}, nil
+}
+
+// structural is positive for records that no wildcard can make.
+func (l *lookup) structural(z *zone, set *rrset, is kind) (finding, error) {
+	if err := l.verifyExact(z, set); err != nil {
+		return finding{}, err
 	}
 	return finding{is, set.records}, nil
 }

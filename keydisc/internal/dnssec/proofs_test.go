@@ -185,6 +185,56 @@ func TestNSECDenials(t *testing.T) {
 	}
 }
 
+// Wildcards that are delegations, or exist for the sake of names below them alone.
+func TestOddWildcards(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines string
+		qtype uint16
+		want  kind
+	}{
+		"delegation, DS":  {"*.example. NSEC b.example. NS RRSIG NSEC\nb.example. NSEC example. A RRSIG NSEC", dns.TypeDS, unproven},
+		"delegation, TXT": {"*.example. NSEC b.example. NS RRSIG NSEC\nb.example. NSEC example. A RRSIG NSEC", dns.TypeTXT, unproven},
+		"CNAME":           {"*.example. NSEC b.example. CNAME RRSIG NSEC\nb.example. NSEC example. A RRSIG NSEC", dns.TypeTXT, unproven},
+		"empty":           {"example. NSEC x.*.example. NS SOA RRSIG NSEC\nb.example. NSEC example. A RRSIG NSEC", dns.TypeTXT, noType},
+	} {
+		p := nsecs{zone: "example."}
+		for _, line := range strings.Split(c.lines, "\n") {
+			p.add([]dns.RR{rr(line)})
+		}
+		if is := p.deny("c.example.", c.qtype); is != c.want {
+			t.Errorf("%s: %d", name, is)
+		}
+	}
+	p := exampleProofs(t)
+	for _, nsec3 := range p.records {
+		if strings.HasPrefix(nsec3.Hdr.Name, "r53bq7cc") { // that of *.w.example.
+			nsec3.TypeBitMap = []uint16{dns.TypeNS}
+		}
+		nsec3.Flags = 0
+	}
+	for _, qtype := range []uint16{dns.TypeDS, dns.TypeTXT} {
+		if is, err := p.deny("a.z.w.example.", qtype); is != unproven || err != nil {
+			t.Errorf("NSEC3, %d: %d, %v", qtype, is, err)
+		}
+	}
+}
+
+// RFC 5155 appendix B without opt-out.
+func TestNSEC3NameError(t *testing.T) {
+	p := exampleProofs(t)
+	for _, nsec3 := range p.records {
+		nsec3.Flags = 0
+	}
+	for name, want := range map[string]kind{"a.c.x.w.example.": noName, "a.z.w.example.": noType, "c.example.": noName} {
+		if is, err := p.deny(name, dns.TypeAAAA); is != want || err != nil {
+			t.Errorf("%s: %d, %v", name, is, err)
+		}
+	}
+	if is, err := p.nothingCloser("a.z.w.example.", 2); is != noName || err != nil {
+		t.Errorf("expansion: %d, %v", is, err)
+	}
+}
+
 // RFC 4034 §6.1.
 func TestCanonicalOrder(t *testing.T) {
 	names := []string{".", "example.", "a.example.", "yljkjljk.a.example.", "Z.a.example.", "zABC.a.EXAMPLE.", "z.example.", `\001.z.example.`, "*.z.example.", `\200.z.example.`}
