@@ -8,7 +8,7 @@ import (
 )
 
 // denial is what the authority section proves about a name without the type: noType, noName, delegated,
-// insecure, or unproven.
+// insecure, slow, or unproven.
 func (l *lookup) denial(z *zone, r *reply, name string, qtype uint16) (kind, error) {
 	plain, hashed, err := l.proofs(z, r)
 	if err != nil {
@@ -21,7 +21,7 @@ func (l *lookup) denial(z *zone, r *reply, name string, qtype uint16) (kind, err
 }
 
 // expansion says whether the wildcard with so many labels (not counting the asterisk) is the closest to the
-// name, which then does not exist itself: noName, insecure, or unproven.
+// name, which then does not exist itself: noName, insecure, slow, or unproven.
 func (l *lookup) expansion(z *zone, r *reply, name string, labels int) (kind, error) {
 	plain, hashed, err := l.proofs(z, r)
 	if err != nil {

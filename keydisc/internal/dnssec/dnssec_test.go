@@ -151,13 +151,49 @@ func TestRecordsBeyondLimits(t *testing.T) {
 	}
 }
 
+// Nor do they hide signed zones further down.
+func TestZonesBeyondLimits(t *testing.T) {
+	here := "here TXT \"here\"\n"
+	s := serve(t, []dnssectest.Zone{
+		{Name: "."}, {Name: "test.", NSEC3: &dnssectest.NSEC3{Iterations: 101}},
+		{Name: "signed.co.test.", Text: here}, {Name: "unsigned.co.test.", Text: here, Unsigned: true}, {Name: "under.unsigned.co.test.", Text: here},
+		{Name: "broken.co.test.", Text: here, Late: 3 * time.Hour},
+	})
+	r := resolver(t, s)
+	for name, want := range map[string]string{
+		"here.signed.co.test.": "secure 1", "x.signed.co.test.": "secure 0", "here.unsigned.co.test.": "insecure", "x.co.test.": "insecure", "co.test.": "insecure",
+		"here.under.unsigned.co.test.": "insecure", "here.broken.co.test.": "error",
+	} {
+		a, err := r.Lookup(t.Context(), name, dns.TypeTXT)
+		if got := outcome(a, err); got != want {
+			t.Errorf("%s: %s instead of %s: %v", name, got, want, err)
+		}
+	}
+	s.Break(func(q dns.Question, _ string, m *dns.Msg) bool {
+		if below(q.Name, "co.test.") {
+			m.Rcode = dns.RcodeServerFailure
+		}
+		return true
+	})
+	if a, err := r.Lookup(t.Context(), "here.unsigned.co.test.", dns.TypeTXT); err == nil {
+		t.Errorf("a failing server: %+v", a)
+	}
+}
+
 // Opt-out hides delegations that are not signed, and those alone.
 func TestOptOut(t *testing.T) {
 	zones := []dnssectest.Zone{
 		{Name: "."}, {Name: "test.", NSEC3: &dnssectest.NSEC3{OptOut: true}, Text: "here TXT \"here\"\n"},
 		{Name: "unsigned.test.", Text: "here TXT \"u\"\n", Unsigned: true}, {Name: "signed.test.", Text: "here TXT \"s\"\n"},
 	}
-	r := resolver(t, serve(t, zones))
+	s := serve(t, zones)
+	s.Break(func(q dns.Question, _ string, m *dns.Msg) bool { // a domain that is not signed need not even answer
+		if below(q.Name, "unsigned.test.") {
+			m.Rcode = dns.RcodeServerFailure
+		}
+		return true
+	})
+	r := resolver(t, s)
 	for name, want := range map[string]string{
 		"here.test.": "secure 1", "here.signed.test.": "secure 1", "x.signed.test.": "secure 0", "here.unsigned.test.": "insecure", "x.test.": "insecure",
 	} {

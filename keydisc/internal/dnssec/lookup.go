@@ -45,8 +45,12 @@ const (
 	noType                // the name exists, or a wildcard for it, without the type
 	noName                // nor does anything below it (RFC 8020)
 	delegated             // DS only: a delegation to a zone that is not signed
-	insecure              // unknown whether it exists, signed or not: opt-out, or too many iterations
+	insecure              // within an opt-out: it may exist, not signed
+	slow                  // the zone's proofs take too many iterations to count
 )
+
+// errBogus marks what came and is not proven, other than servers that fail.
+var errBogus = errors.New("not proven")
 
 // resolve goes down from the root to the zone of the name, asks it, and returns the answer or the name that the
 // name is an alias of.
@@ -55,42 +59,36 @@ func (l *lookup) resolve(ctx context.Context, name string, qtype uint16) (Answer
 	if err != nil {
 		return Answer{}, "", err
 	}
+	// Below a zone whose denials do not count there may be others, signed or not. What is signed holds all the same, and
+	// anything else may well come from where nothing is.
+	doubtful := false
 	for labels := 1; labels <= dns.CountLabel(name) && name != "."; labels++ {
 		next, f, err := l.descend(ctx, z, lowest(name, labels))
 		if err != nil {
-			return Answer{}, "", err
+			return unlessDoubtful(doubtful, err)
 		}
 		switch f.is {
-		case found, noType, alias: // the name of an alias can have others below it, which are none
-			z = next
-		case insecure:
-			return l.resolveBeyond(ctx, z, name, qtype)
+		case found:
+			z, doubtful = next, false
+		case noType, alias: // the name of an alias can have others below it, which are none
+		case slow:
+			doubtful = true
 		default:
 			return conclude(f, name)
 		}
 	}
 	f, err := l.query(ctx, z, name, qtype)
 	if err != nil {
-		return Answer{}, "", err
+		return unlessDoubtful(doubtful, err)
 	}
 	return conclude(f, name)
 }
 
-// resolveBeyond is for a name that may or may not be in the zone: what the zone has signed holds all the same. Anything else
-// may well come from where nothing is signed.
-func (l *lookup) resolveBeyond(ctx context.Context, z *zone, name string, qtype uint16) (Answer, string, error) {
-	r, err := l.exchange(ctx, name, qtype)
-	if err != nil {
-		return Answer{}, "", fmt.Errorf("%s in zone %s: %w", dns.TypeToString[qtype], z.name, err)
+func unlessDoubtful(doubtful bool, err error) (Answer, string, error) {
+	if doubtful && errors.Is(err, errBogus) {
+		return Answer{Status: Insecure}, "", nil
 	}
-	f, err := l.judge(z, r, name, qtype)
-	switch {
-	case errors.Is(err, errCostly):
-		return Answer{}, "", err
-	case err == nil && len(f.records) > 0:
-		return conclude(f, name)
-	}
-	return Answer{Status: Insecure}, "", nil
+	return Answer{}, "", err
 }
 
 // conclude makes an answer, or the name to go on with, of what has been found out about a name or one above it.
@@ -100,7 +98,7 @@ func conclude(f finding, name string) (Answer, string, error) {
 		return Answer{Records: f.records, Status: Secure}, "", nil
 	case noType, noName:
 		return Answer{Status: Secure}, "", nil
-	case delegated, insecure:
+	case delegated, insecure, slow:
 		return Answer{Status: Insecure}, "", nil
 	case alias, redirect:
 		target := targetOf(f.records, name)
@@ -127,8 +125,8 @@ func targetOf(records []dns.RR, name string) string {
 	return ""
 }
 
-// descend returns the zone that the name is in, given the one that its parent is in: the same one or, if the name
-// has DS records, its own. The finding is that about DS; if it leads nowhere further down, the zone is nil.
+// descend asks the zone that the name's parent is in for the name's DS records. If it has any, the finding is found, and the
+// zone is the name's own.
 func (l *lookup) descend(ctx context.Context, z *zone, name string) (*zone, finding, error) {
 	if known, ok := l.zones[name]; ok {
 		return known, finding{is: found}, nil
@@ -137,18 +135,15 @@ func (l *lookup) descend(ctx context.Context, z *zone, name string) (*zone, find
 	if err != nil {
 		return nil, f, err
 	}
-	switch f.is {
-	case noType, alias:
-		return z, f, nil
-	case found:
-		anchors := supportedDSs(f.records)
-		if len(anchors) == 0 { // RFC 4035 §5.2: as good as not signed
-			return nil, finding{is: delegated}, nil
-		}
-		child, err := l.enter(ctx, name, anchors)
-		return child, f, err
+	if f.is != found {
+		return nil, f, nil
 	}
-	return nil, f, nil
+	anchors := supportedDSs(f.records)
+	if len(anchors) == 0 { // RFC 4035 §5.2: as good as not signed
+		return nil, finding{is: delegated}, nil
+	}
+	child, err := l.enter(ctx, name, anchors)
+	return child, f, err
 }
 
 func supportedDSs(records []dns.RR) (usable []*dns.DS) {
@@ -224,7 +219,11 @@ func (l *lookup) query(ctx context.Context, z *zone, name string, qtype uint16) 
 	if err != nil {
 		return finding{}, fmt.Errorf("%s in zone %s: %w", dns.TypeToString[qtype], z.name, err)
 	}
-	return l.judge(z, r, name, qtype)
+	f, err := l.judge(z, r, name, qtype)
+	if err != nil && !errors.Is(err, errCostly) {
+		err = fmt.Errorf("%w: %w", errBogus, err)
+	}
+	return f, err
 }
 
 // judge verifies the first of: the records, a DNAME above them, a CNAME, their absence.
@@ -263,8 +262,8 @@ func (l *lookup) positive(z *zone, r *reply, set *rrset, is kind) (finding, erro
 	switch proven, err := l.expansion(z, r, set.name, labels); {
 	case err != nil:
 		return finding{}, err
-	case proven == insecure:
-		return finding{is: insecure}, nil
+	case proven == insecure, proven == slow:
+		return finding{is: proven}, nil
 	case proven != noName:
 		return finding{}, fmt.Errorf("%s in zone %s: made from a wildcard without a proof", dns.TypeToString[set.rrtype], z.name)
 	}

@@ -53,7 +53,7 @@ func (p *nsec3s) tooSlow() bool {
 // deny proves the absence of a type or name (RFC 5155 §8.4-8.7).
 func (p *nsec3s) deny(name string, qtype uint16) (kind, error) {
 	if p.tooSlow() {
-		return insecure, nil
+		return slow, nil
 	}
 	nsec3, err := p.match(name)
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *nsec3s) denyWildcard(wildcard string, qtype uint16) (kind, error) {
 // nothingCloser is expansion by NSEC3 (RFC 5155 §8.8).
 func (p *nsec3s) nothingCloser(name string, labels int) (kind, error) {
 	if p.tooSlow() {
-		return insecure, nil
+		return slow, nil
 	}
 	nsec3, err := p.cover(lowest(name, labels+1))
 	switch {

@@ -108,7 +108,15 @@ func (s *Server) Close() {
 	}
 }
 
-// Break sets what happens to answers from now on; nil for nothing.
+// passes does the damage, one answer at a time.
+func (s *Server) passes(q dns.Question, network string, m *dns.Msg) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, q)
+	return s.damage == nil || s.damage(q, network, m)
+}
+
+// Break sets what happens to answers from now on; nil for nothing. What the damage wrote before can be read afterwards.
 func (s *Server) Break(d Damage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,11 +139,7 @@ func (s *Server) handler(network string) dns.HandlerFunc {
 		m.Rcode = rcode
 		m.RecursionAvailable = true
 		m.SetEdns0(1232, true)
-		s.mu.Lock()
-		s.asked = append(s.asked, q)
-		damage := s.damage
-		s.mu.Unlock()
-		if damage != nil && !damage(q, network, m) {
+		if !s.passes(q, network, m) {
 			return
 		}
 		if network == "udp" && !m.Truncated {
