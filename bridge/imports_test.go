@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"bridge/mirror":           {"bridge/internal/spool", "bridge/mimescan", "bridge/store", "bridge/upstream"},
 	"bridge/outbox":           {"bridge/store", "bridge/upstream"},
 	"bridge/upstream":         {"bridge/mimescan"},
+	"keydisc":                 {"keydisc/internal/dnssec"},
 	"imapd":                   {"bridge", "bridge/mimescan", "bridge/mirror"},
 	"smtpd":                   {"bridge"},
 }
