@@ -50,6 +50,7 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, keyGenerateOperation)
 	handle(mux, s, keyImportOperation)
 	handle(mux, s, keyExportOperation)
+	handle(mux, s, wkdExportOperation)
 	handle(mux, s, outboxListOperation)
 	handle(mux, s, outboxRetryOperation)
 	handle(mux, s, logListOperation)
