@@ -23,6 +23,8 @@ const maxInput = 1 << 20
 // hexadecimal digits (RFC 9580 §5.5.4). A key ID is never an identity here.
 type Fingerprint string
 
+func fingerprintOf(raw []byte) Fingerprint { return Fingerprint(fmt.Sprintf("%X", raw)) }
+
 // Certificate is an OpenPGP certificate (a transferable public key, RFC 9580 §10.1).
 // It never holds secret material and is safe for concurrent use.
 type Certificate struct {
@@ -32,6 +34,7 @@ type Certificate struct {
 	keyIDs      []uint64
 	created     time.Time
 	expires     time.Time
+	partial     bool          // see isPartial
 	spare       spareEntities // see Borrow
 }
 
@@ -52,7 +55,7 @@ func ParseCertificates(b []byte) ([]*Certificate, error) {
 }
 
 func parseCertificates(b []byte) ([]*Certificate, error) {
-	entities, err := readEntities(b)
+	entities, err := readBlocks(b, openpgp.ReadKeyRing)
 	if err != nil {
 		return nil, fmt.Errorf("not an OpenPGP certificate: %w", err)
 	}
@@ -75,11 +78,11 @@ func parseCertificates(b []byte) ([]*Certificate, error) {
 	return certificates, nil
 }
 
-// readEntities tells armor from binary by the first octet, whose high bit every packet has set
+// readBlocks tells armor from binary by the first octet, whose high bit every packet has set
 // (RFC 9580 §4.2). Armor may hold several blocks.
-func readEntities(b []byte) (openpgp.EntityList, error) {
+func readBlocks(b []byte, read func(io.Reader) (openpgp.EntityList, error)) (openpgp.EntityList, error) {
 	if len(b) > 0 && b[0]&0x80 != 0 {
-		return openpgp.ReadKeyRing(bytes.NewReader(b))
+		return read(bytes.NewReader(b))
 	}
 	var all openpgp.EntityList
 	for r := bytes.NewReader(b); ; {
@@ -93,7 +96,7 @@ func readEntities(b []byte) (openpgp.EntityList, error) {
 		if block.Type == openpgp.PrivateKeyType {
 			return nil, ErrSecretKey
 		}
-		entities, err := openpgp.ReadKeyRing(block.Body)
+		entities, err := read(block.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -101,8 +104,17 @@ func readEntities(b []byte) (openpgp.EntityList, error) {
 	}
 }
 
-// fromEntity keeps what matters of an entity, serialized: an Entity itself must not be shared.
+// fromEntity keeps what matters of an entity, if that makes a certificate.
 func fromEntity(e *openpgp.Entity) (*Certificate, error) {
+	c, err := fromPartial(e)
+	if err == nil && c.partial {
+		return nil, fmt.Errorf("certificate %s: its key has signed no user ID", c.fingerprint)
+	}
+	return c, err
+}
+
+// fromPartial keeps what matters of an entity, serialized: an Entity itself must not be shared.
+func fromPartial(e *openpgp.Entity) (*Certificate, error) {
 	if e.PrivateKey != nil || slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return s.PrivateKey != nil }) {
 		return nil, ErrSecretKey
 	}
@@ -110,17 +122,14 @@ func fromEntity(e *openpgp.Entity) (*Certificate, error) {
 		return nil, fmt.Errorf("certificate %X: its key is DSA or larger than %d bits, which is not supported", e.PrimaryKey.Fingerprint, maxKeyBits)
 	}
 	trim(e)
-	if v6 := e.PrimaryKey.Version >= 6; v6 && len(e.DirectSignatures) == 0 || !v6 && len(e.Identities) == 0 {
-		return nil, fmt.Errorf("certificate %X: its key has signed no user ID", e.PrimaryKey.Fingerprint)
-	}
 	data, err := serialize(e)
 	if err != nil {
 		return nil, err
 	}
 	c := &Certificate{
-		data: data, fingerprint: Fingerprint(fmt.Sprintf("%X", e.PrimaryKey.Fingerprint)),
+		data: data, fingerprint: fingerprintOf(e.PrimaryKey.Fingerprint),
 		created: e.PrimaryKey.CreationTime.UTC(), addresses: addressesOf(e),
-		keyIDs: []uint64{e.PrimaryKey.KeyId},
+		keyIDs: []uint64{e.PrimaryKey.KeyId}, partial: isPartial(e),
 	}
 	for _, s := range e.Subkeys {
 		c.keyIDs = append(c.keyIDs, s.PublicKey.KeyId)
@@ -206,7 +215,11 @@ func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 // Entity is a fresh copy for go-crypto: an Entity is not safe for concurrent use, so
 // every goroutine takes its own.
 func (c *Certificate) Entity() (*openpgp.Entity, error) {
-	entities, err := openpgp.ReadKeyRing(bytes.NewReader(c.data))
+	read := openpgp.ReadKeyRing
+	if c.partial {
+		read = readPartial
+	}
+	entities, err := read(bytes.NewReader(c.data))
 	if err != nil || len(entities) != 1 {
 		return nil, fmt.Errorf("certificate %s cannot be read: %w", c.fingerprint, err)
 	}

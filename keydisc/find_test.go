@@ -1,6 +1,7 @@
 package keydisc
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
@@ -71,15 +72,27 @@ func serve(t *testing.T, h http.HandlerFunc) *web {
 
 func (w *web) finder(t *testing.T, resolve map[string]string, methods ...Method) *Finder {
 	t.Helper()
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := New(Options{Methods: methods, Timeout: 2 * time.Second, CAFile: ca, Resolve: resolve, Log: slog.New(slog.DiscardHandler)})
+	return w.finderWith(t, Options{Methods: methods, Resolve: resolve})
+}
+
+// finderWith trusts the server's certificate.
+func (w *web) finderWith(t *testing.T, o Options) *Finder {
+	t.Helper()
+	o.Timeout, o.CAFile, o.Log = cmp.Or(o.Timeout, 2*time.Second), w.caFile(t), slog.New(slog.DiscardHandler)
+	f, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return f
+}
+
+func (w *web) caFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // bravo resolves the advanced host of an address at example.com to the server.
@@ -212,7 +225,7 @@ func TestFindVKSAndMerge(t *testing.T) {
 	if len(answer.Found) != 1 || answer.Found[0].Source != VKS || path != "/vks/v1/by-email/"+url.PathEscape("bob@example.com") {
 		t.Errorf("%+v %s", answer, path)
 	}
-	answer.add(good, WKD)
+	answer.add(Found{good, WKD, true})
 	if len(answer.Found) != 1 {
 		t.Error("the same certificate twice")
 	}

@@ -1,5 +1,5 @@
 // Package keydisc finds the OpenPGP certificates of mail addresses: by Web Key
-// Directory and the other public ways. It judges nothing but the certificate itself;
+// Directory and the other public ways, in company directories and local files. It judges nothing but the certificate itself;
 // pins and trust belong to bridge/contacts.
 package keydisc
 
@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,7 +17,7 @@ import (
 // Method is a way to find certificates, as named in the configuration.
 type Method string
 
-// The methods that go out to the network. "contacts" and "autocrypt" in the
+// The methods that a Finder knows. "contacts" and "autocrypt" in the
 // configuration are answered by bridge/contacts from what it already holds.
 const (
 	WKD Method = "wkd"
@@ -24,8 +26,8 @@ const (
 
 // Options of a Finder.
 type Options struct {
-	Methods []Method          // network methods, all asked at once
-	Timeout time.Duration     // for one Find, all methods together; 0: 10 s
+	Methods []Method          // all asked at once
+	Timeout time.Duration     // for one Find or Refresh, all methods together; 0: 10 s
 	CAFile  string            // extra roots for HTTPS
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
 	Log     *slog.Logger      // never nil
@@ -36,15 +38,27 @@ type Options struct {
 type Finder struct {
 	options Options
 	web     *webClient
+	methods []method
+}
+
+// method is one way to find certificates, ready to be asked.
+type method struct {
+	name          Method
+	authenticated bool // see Found
+	// find is what there is for the address, with user IDs of that address alone. None and no error is a
+	// definite "there is none".
+	find func(ctx context.Context, address string) ([]*Certificate, error)
+	// refresh is what there is of the certificate with the fingerprint, see Finder.Refresh. nil: it cannot be asked for one.
+	refresh func(ctx context.Context, fp Fingerprint) ([]*Certificate, error)
+}
+
+// methods makes each method of the options. The error says which setting it misses.
+var methods = map[Method]func(*Finder) (method, error){
+	WKD: newWKD, VKS: newVKS,
 }
 
 // New checks the options and makes a Finder.
 func New(o Options) (*Finder, error) {
-	for _, m := range o.Methods {
-		if m != WKD && m != VKS {
-			return nil, fmt.Errorf("method %q is not known; use %s or %s", m, WKD, VKS)
-		}
-	}
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second
 	}
@@ -55,7 +69,26 @@ func New(o Options) (*Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Finder{options: o, web: web}, nil
+	f := &Finder{options: o, web: web}
+	for _, name := range o.Methods {
+		if err := f.use(name); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *Finder) use(name Method) error {
+	make, ok := methods[name]
+	if !ok {
+		return fmt.Errorf("method %q is not known; use one of %s", name, slices.Sorted(maps.Keys(methods)))
+	}
+	m, err := make(f)
+	if err != nil {
+		return fmt.Errorf("method %q: %w", name, err)
+	}
+	f.methods = append(f.methods, m)
+	return nil
 }
 
 // Found is one certificate and where it came from. It has only user IDs of the
@@ -63,12 +96,17 @@ func New(o Options) (*Finder, error) {
 type Found struct {
 	Certificate *Certificate
 	Source      Method
+	// Authenticated says that the source vouches for the address: its own domain does (WKD), a server that sent it
+	// mail (VKS), the directory of the company over TLS (LDAP), or whoever put the file there (File). On an HKP server
+	// anybody can publish a certificate for any address: what is found there alone must not be trusted for more
+	// than the user trusts a stranger's word.
+	Authenticated bool
 }
 
 // Answer is what all methods together know of an address.
 type Answer struct {
 	Address string
-	Found   []Found // merged by fingerprint; may hold unusable ones
+	Found   []Found // merged by fingerprint, authenticated ones first; may hold unusable ones
 	// Conclusive says that every method gave a definite answer: found, or an
 	// authenticated "there is none" (404 over verified TLS, no such host). A time-out,
 	// refused connection, bad TLS certificate, 5xx or broken data is not an answer, and
@@ -77,8 +115,9 @@ type Answer struct {
 	Err        error // the joined causes where not Conclusive; names method and host
 }
 
-// methodAnswer is one method's: certificates, or a definite none (both empty), or an error.
-type methodAnswer struct {
+// reply is one method's or one server's: certificates, or a definite none (both empty), or an error. With an
+// error it may hold certificates, too, but is not all that there is.
+type reply struct {
 	certificates []*Certificate
 	err          error
 }
@@ -92,38 +131,46 @@ func (f *Finder) Find(ctx context.Context, address string) Answer {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.options.Timeout)
 	defer cancel()
-	answers := make([]methodAnswer, len(f.options.Methods))
-	var wg sync.WaitGroup
-	for i, method := range f.options.Methods {
-		wg.Go(func() { answers[i] = f.ask(ctx, method, address) })
-	}
-	wg.Wait()
+	replies := atOnce(f.methods, func(m method) ([]*Certificate, error) { return m.find(ctx, address) })
 	answer.Conclusive = true
-	for i, method := range f.options.Methods {
-		if err := answers[i].err; err != nil {
+	for i, m := range f.methods {
+		if err := replies[i].err; err != nil {
 			answer.Conclusive = false
-			answer.Err = errors.Join(answer.Err, fmt.Errorf("%s: %w", method, err))
+			answer.Err = errors.Join(answer.Err, fmt.Errorf("%s: %w", m.name, err))
 		}
-		for _, c := range answers[i].certificates {
-			answer.add(c, method)
+		for _, c := range replies[i].certificates {
+			answer.add(Found{c, m.name, m.authenticated})
 		}
 	}
+	slices.SortStableFunc(answer.Found, func(a, b Found) int { return rank(a) - rank(b) })
 	return answer
 }
 
-func (f *Finder) ask(ctx context.Context, method Method, address string) methodAnswer {
-	var data []byte
-	var err error
-	if method == WKD {
-		data, err = f.wkd(ctx, address)
-	} else {
-		data, err = f.vks(ctx, address)
+func rank(f Found) int {
+	if f.Authenticated {
+		return 0
 	}
-	if err != nil || data == nil {
-		return methodAnswer{err: err}
+	return 1
+}
+
+// atOnce asks each of them in a goroutine of its own and waits for all.
+func atOnce[T any](all []T, ask func(T) ([]*Certificate, error)) []reply {
+	replies := make([]reply, len(all))
+	var wg sync.WaitGroup
+	for i, each := range all {
+		wg.Go(func() { replies[i].certificates, replies[i].err = ask(each) })
 	}
-	certificates, err := certificatesFor(data, address)
-	return methodAnswer{certificates, err}
+	wg.Wait()
+	return replies
+}
+
+// together is what several servers of one method say: one that fails leaves the answer open, but does not
+// keep back what the others have.
+func together[T any](all []T, ask func(T) ([]*Certificate, error)) (certificates []*Certificate, err error) {
+	for _, r := range atOnce(all, ask) {
+		certificates, err = append(certificates, r.certificates...), errors.Join(err, r.err)
+	}
+	return certificates, err
 }
 
 // certificatesFor keeps of what a server sent only what is for the address. A server that sends
@@ -145,15 +192,18 @@ func certificatesFor(data []byte, address string) ([]*Certificate, error) {
 	return kept, nil
 }
 
-// add merges a certificate into those found already.
-func (a *Answer) add(c *Certificate, source Method) {
-	for i, f := range a.Found {
-		if f.Certificate.Fingerprint() == c.Fingerprint() {
-			if merged, err := f.Certificate.Merge(c); err == nil {
-				a.Found[i].Certificate = merged
-			}
-			return
-		}
+// add merges a certificate into those found already. It then counts as found where its address is vouched for.
+func (a *Answer) add(f Found) {
+	i := slices.IndexFunc(a.Found, func(known Found) bool { return known.Certificate.Fingerprint() == f.Certificate.Fingerprint() })
+	if i < 0 {
+		a.Found = append(a.Found, f)
+		return
 	}
-	a.Found = append(a.Found, Found{c, source})
+	known := &a.Found[i]
+	if merged, err := known.Certificate.Merge(f.Certificate); err == nil {
+		known.Certificate = merged
+	}
+	if f.Authenticated && !known.Authenticated {
+		known.Source, known.Authenticated = f.Source, true
+	}
 }

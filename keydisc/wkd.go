@@ -45,6 +45,21 @@ func WKDLocations(address string) (advanced, direct WKDLocation, err error) {
 	return advanced, direct, nil
 }
 
+func newWKD(f *Finder) (method, error) {
+	return method{name: WKD, authenticated: true, find: fetched(f.wkd)}, nil
+}
+
+// fetched turns a fetch, whose nil, nil is a definite "there is none", into a method's find.
+func fetched(fetch func(context.Context, string) ([]byte, error)) func(context.Context, string) ([]*Certificate, error) {
+	return func(ctx context.Context, address string) ([]*Certificate, error) {
+		data, err := fetch(ctx, address)
+		if err != nil || data == nil {
+			return nil, err
+		}
+		return certificatesFor(data, address)
+	}
+}
+
 // wkd asks the address's domain: the advanced method, and only if its host does not exist the direct one (draft
 // §3.1). nil, nil is a definite "there is none".
 func (f *Finder) wkd(ctx context.Context, address string) ([]byte, error) {
@@ -69,21 +84,4 @@ func (f *Finder) wkd(ctx context.Context, address string) ([]byte, error) {
 // url carries the local part unchanged, escaped (draft §3.1).
 func (l WKDLocation) url(local string) *url.URL {
 	return &url.URL{Scheme: "https", Host: l.Host, Path: l.Path, RawQuery: "l=" + url.QueryEscape(local)}
-}
-
-// vksHost is the server of the method "vks".
-const vksHost = "keys.openpgp.org"
-
-// vks asks the verifying key server by address (keys.openpgp.org/about/api).
-func (f *Finder) vks(ctx context.Context, address string) ([]byte, error) {
-	data, err := f.web.get(ctx, vksURL(strings.TrimSpace(address)))
-	if errors.Is(err, errNotFound) {
-		return nil, nil
-	}
-	return data, err
-}
-
-func vksURL(address string) *url.URL {
-	base := &url.URL{Scheme: "https", Host: vksHost, Path: "/vks/v1/by-email/"}
-	return base.JoinPath(url.PathEscape(address))
 }
