@@ -20,8 +20,9 @@ type Method string
 // The methods that a Finder knows. "contacts" and "autocrypt" in the
 // configuration are answered by bridge/contacts from what it already holds.
 const (
-	WKD Method = "wkd"
-	VKS Method = "vks"
+	WKD  Method = "wkd"
+	VKS  Method = "vks"
+	File Method = "file"
 )
 
 // Options of a Finder.
@@ -30,6 +31,7 @@ type Options struct {
 	Timeout time.Duration     // for one Find or Refresh, all methods together; 0: 10 s
 	CAFile  string            // extra roots for HTTPS
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
+	Files   []string          // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
 	Log     *slog.Logger      // never nil
 	Now     func() time.Time  // nil: time.Now
 }
@@ -54,7 +56,7 @@ type method struct {
 
 // methods makes each method of the options. The error says which setting it misses.
 var methods = map[Method]func(*Finder) (method, error){
-	WKD: newWKD, VKS: newVKS,
+	WKD: newWKD, VKS: newVKS, File: newFile,
 }
 
 // New checks the options and makes a Finder.
