@@ -22,6 +22,7 @@ type Method string
 const (
 	WKD  Method = "wkd"
 	VKS  Method = "vks"
+	HKP  Method = "hkp"
 	File Method = "file"
 )
 
@@ -31,6 +32,7 @@ type Options struct {
 	Timeout time.Duration     // for one Find or Refresh, all methods together; 0: 10 s
 	CAFile  string            // extra roots for HTTPS
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
+	HKP     []string          // key servers: hkps://host[:port] or https://host[:port]; hkp://host[:port] for loopback addresses alone
 	Files   []string          // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
 	Log     *slog.Logger      // never nil
 	Now     func() time.Time  // nil: time.Now
@@ -56,7 +58,7 @@ type method struct {
 
 // methods makes each method of the options. The error says which setting it misses.
 var methods = map[Method]func(*Finder) (method, error){
-	WKD: newWKD, VKS: newVKS, File: newFile,
+	WKD: newWKD, VKS: newVKS, HKP: newHKP, File: newFile,
 }
 
 // New checks the options and makes a Finder.

@@ -87,11 +87,18 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 // last of two answers, so that a time-out for IPv4 followed by an empty one for IPv6 would count as "none".
 func strictResolver() *net.Resolver { return &net.Resolver{PreferGo: true, StrictErrors: true} }
 
-// dial connects to the address the configuration gives for the host, or to a public one. The dot at
-// the end of the name keeps the search list of resolv.conf out of it.
+// dial connects to the address the configuration gives for the host, to a server that the configuration names (see
+// server.own), or to a public one. The dot at the end of the name keeps the search list of resolv.conf out of it.
 func (w *webClient) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	own := isOwn(ctx, address)
+	if own.plain {
+		return (&net.Dialer{Control: loopbackOnly}).DialContext(ctx, network, address)
+	}
 	if to, ok := w.resolve[asciiLower(address)]; ok {
 		return (&net.Dialer{}).DialContext(ctx, network, to)
+	}
+	if own.host != "" {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
