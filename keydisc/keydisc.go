@@ -23,6 +23,7 @@ const (
 	WKD  Method = "wkd"
 	VKS  Method = "vks"
 	HKP  Method = "hkp"
+	LDAP Method = "ldap"
 	File Method = "file"
 )
 
@@ -33,6 +34,7 @@ type Options struct {
 	CAFile  string            // extra roots for HTTPS
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
 	HKP     []string          // key servers: hkps://host[:port] or https://host[:port]; hkp://host[:port] for loopback addresses alone
+	LDAP    []LDAPServer      // company directories
 	Files   []string          // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
 	Log     *slog.Logger      // never nil
 	Now     func() time.Time  // nil: time.Now
@@ -58,7 +60,7 @@ type method struct {
 
 // methods makes each method of the options. The error says which setting it misses.
 var methods = map[Method]func(*Finder) (method, error){
-	WKD: newWKD, VKS: newVKS, HKP: newHKP, File: newFile,
+	WKD: newWKD, VKS: newVKS, HKP: newHKP, LDAP: newLDAP, File: newFile,
 }
 
 // New checks the options and makes a Finder.
