@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -328,6 +329,26 @@ func TestLDAPWithSlapd(t *testing.T) {
 		if err := certificate.Check(c.address, time.Now()); name == "revoked" != (errors.As(err, &unusable) && unusable.Reason == ReasonRevoked) || name != "revoked" && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What GnuPG itself puts into a directory is found there.
+func TestLDAPFilledByGnuPG(t *testing.T) {
+	const info = "cn=PGPServerInfo," + slapdBase
+	s := startSlapd(t, ldifEntry(slapdBase, "objectClass=dcObject", "objectClass=organization", "dc=example", "o=Example")+
+		unit("keys", slapdBase)+
+		ldifEntry(info, "objectClass=pgpServerInfo", "cn=PGPServerInfo", "pgpBaseKeySpaceDN=ou=keys,"+slapdBase, "pgpSoftware=GnuPG", "pgpVersion=2 openldap"))
+	g := newGnuPG(t)
+	fp := g.generate(t, "Bob <bob@example.com>")
+	if _, err := exec.LookPath("dirmngr"); err != nil {
+		t.Fatal("dirmngr is missing: apt-get install dirmngr")
+	}
+	login := url.PathEscape("cn=admin," + slapdBase)
+	g.run(t, "--keyserver", "ldap://"+s.plain+"/????bindname="+login+",password="+slapdPassword, "--send-keys", fp)
+	f := ldapFinderFor(t, LDAPServer{URL: "ldaps://" + s.secure, BaseDN: slapdBase, CAFile: s.ca}, 20*time.Second)
+	answer := f.Find(t.Context(), "bob@example.com")
+	if len(answer.Found) != 1 || !answer.Conclusive || string(answer.Found[0].Certificate.Fingerprint()) != fp {
+		t.Errorf("%+v", answer)
 	}
 }
 
