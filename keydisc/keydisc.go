@@ -85,11 +85,11 @@ func New(o Options) (*Finder, error) {
 }
 
 func (f *Finder) use(name Method) error {
-	make, ok := methods[name]
+	build, ok := methods[name]
 	if !ok {
 		return fmt.Errorf("method %q is not known; use one of %s", name, slices.Sorted(maps.Keys(methods)))
 	}
-	m, err := make(f)
+	m, err := build(f)
 	if err != nil {
 		return fmt.Errorf("method %q: %w", name, err)
 	}

@@ -37,6 +37,8 @@ func (d *directory) negotiate(ctx context.Context, wire net.Conn) (*ldap.Conn, e
 	}
 	conn := ldap.NewConn(wire, d.scheme == "ldaps")
 	conn.Start()
+	// Its reader goes away at an answer that it does not expect before TLS: nobody then sees that wire is closed.
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	if d.scheme == "ldap+starttls" {
 		if err := conn.StartTLS(d.tls); err != nil {
 			_ = conn.Close()

@@ -280,6 +280,7 @@ func TestLDAPWithoutTLS(t *testing.T) {
 		"STARTTLS, silent in the handshake":   {"ldap+starttls", ca, nil, answering(proceed), false, brief},
 		"STARTTLS, garbage in the handshake":  {"ldap+starttls", ca, nil, answering(proceed, []byte("hello, world, this is not TLS")), false, brief},
 		"STARTTLS, an answer before its time": {"ldap+starttls", ca, nil, answering(proceed, message(2, done(searchDone, 0))), false, brief},
+		"STARTTLS, another request's answer":  {"ldap+starttls", ca, nil, answering(message(9, done(extendedDone, 0))), false, brief},
 		"STARTTLS, closed":                    {"ldap+starttls", ca, nil, func(net.Conn) {}, false, 0},
 		"STARTTLS, garbage":                   {"ldap+starttls", ca, nil, answering([]byte("220 mail.example.com ESMTP\r\n")), false, brief},
 		"ldaps, wrong certificate":            {"ldaps", "", config, answering(message(1, done(searchDone, 0))), false, 0},
@@ -410,26 +411,37 @@ func TestLDAPServerIsNoTarget(t *testing.T) {
 	}
 }
 
-// Whatever a directory sends ends the search, and nothing but a whole answer is one.
+// Whatever a directory sends, the end of the connection and of the context ends the search, and nothing but a whole
+// answer over TLS is "none".
 func FuzzLDAPAnswer(f *testing.F) {
 	good := load(f, "alice").Bytes()
-	f.Add(slices.Concat(message(1, entryOf(good)), message(1, done(searchDone, 0))))
-	f.Add(message(1, done(searchDone, 32)))
-	f.Add([]byte{0x30, 0x80, 0x30, 0x80})
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		d := &directory{LDAPServer: LDAPServer{BaseDN: "dc=x"}, server: server{scheme: "ldap+insecure", host: "localhost", port: "389", plain: true}}
-		d.now = func() time.Time { return now }
+	f.Add(slices.Concat(message(1, entryOf(good)), message(1, done(searchDone, 0))), false)
+	f.Add(message(1, done(searchDone, 32)), false)
+	f.Add([]byte{0x30, 0x80, 0x30, 0x80}, false)
+	f.Add(message(1, done(extendedDone, 0)), true)
+	f.Add(message(9, done(extendedDone, 0)), true)
+	f.Fuzz(func(t *testing.T, answer []byte, startTLS bool) {
+		d := &directory{LDAPServer: LDAPServer{BaseDN: "dc=x"}, server: server{"ldap+insecure", "localhost", "389", true}}
+		if startTLS {
+			d.server = server{"ldap+starttls", "localhost", "389", false}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		d.tls, d.now = tlsFor("localhost", nil), func() time.Time { return now }
 		d.dial = func(context.Context, string, string) (net.Conn, error) {
 			client, peer := net.Pipe()
 			go func() {
 				_, _ = peer.Read(make([]byte, 8<<10))
 				_, _ = peer.Write(answer)
 				_ = peer.Close()
+				if startTLS {
+					cancel()
+				}
 			}()
 			return client, nil
 		}
-		if certificates, err := d.find(t.Context(), "alice@alpha.test"); err == nil && len(certificates) == 0 {
-			t.Error("none, by a server that may be any program")
+		if certificates, err := d.find(ctx, "alice@alpha.test"); err == nil && (startTLS || len(certificates) == 0) {
+			t.Error("a definite answer by a server that may be any program")
 		}
 	})
 }
