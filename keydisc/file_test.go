@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -92,18 +91,18 @@ func TestFileUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(folder, "inner.asc", "a.asc"), []byte("not looked at: folders are not searched below"))
-	pipe, dangling := filepath.Join(folder, "pipe"), filepath.Join(folder, "dangling")
-	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink("nowhere", dangling)); err != nil {
-		t.Fatal(err)
-	}
 	if answer := fileFinder(t, folder).Find(t.Context(), "alice@alpha.test"); !answer.Conclusive {
 		t.Errorf("%+v", answer)
 	}
-	for _, path := range []string{filepath.Join(folder, "missing.asc"), pipe, dangling} {
-		answer := fileFinder(t, path, "testdata/alice.asc").Find(t.Context(), "alice@alpha.test")
-		if answer.Conclusive || len(answer.Found) != 1 || !strings.Contains(answer.Err.Error(), path) {
-			t.Errorf("%s: %+v", path, answer)
-		}
+	unreadable(t, filepath.Join(folder, "missing.asc"))
+}
+
+// unreadable leaves the answer open, but what another file has is found.
+func unreadable(t *testing.T, path string) {
+	t.Helper()
+	answer := fileFinder(t, path, "testdata/alice.asc").Find(t.Context(), "alice@alpha.test")
+	if answer.Conclusive || len(answer.Found) != 1 || !strings.Contains(answer.Err.Error(), path) {
+		t.Errorf("%s: %+v", path, answer)
 	}
 }
 
