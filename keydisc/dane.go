@@ -20,6 +20,24 @@ import (
 // maxOpenPGPKeys is how many records one address may have.
 const maxOpenPGPKeys = 16
 
+// daneMethod makes the method of a Finder's options.
+func daneMethod(f *Finder) (method, error) {
+	o := dnssec.Options{Servers: f.options.DNS, Now: f.options.Now, Timeout: f.options.Timeout}
+	for _, text := range f.options.DNSAnchors {
+		rr, err := dns.NewRR(text)
+		ds, ok := rr.(*dns.DS)
+		if err != nil || !ok {
+			return method{}, fmt.Errorf("%q is not a DS record", text)
+		}
+		o.Anchors = append(o.Anchors, ds)
+	}
+	d, err := newDANE(o)
+	if err != nil {
+		return method{}, err
+	}
+	return method{name: DANE, authenticated: true, find: fetched(d.find)}, nil
+}
+
 // dane finds certificates in OPENPGPKEY records (RFC 7929), which count only where DNSSEC proves them on this device. It
 // is safe for concurrent use.
 type dane struct{ resolver *dnssec.Resolver }

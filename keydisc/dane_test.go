@@ -110,6 +110,37 @@ func TestDANE(t *testing.T) {
 	}
 }
 
+// A Finder trusts the anchors it is given, and no others.
+func TestFindByDANE(t *testing.T) {
+	s, _ := signed(t, openpgpkey(t, "bob@bravo.test", load(t, "bob").Bytes()))
+	var anchors []string
+	for _, ds := range s.Anchors {
+		anchors = append(anchors, ds.String())
+	}
+	for _, c := range []struct {
+		anchors    []string
+		found      int
+		conclusive bool
+	}{{anchors, 1, true}, {nil, 0, false}} {
+		f, err := New(Options{Methods: []Method{DANE}, DNS: []string{s.Addr}, DNSAnchors: c.anchors, Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := f.Find(t.Context(), "bob@bravo.test")
+		if len(answer.Found) != c.found || answer.Conclusive != c.conclusive {
+			t.Errorf("%d anchors: %+v", len(c.anchors), answer)
+		}
+		if c.found > 0 && (answer.Found[0].Source != DANE || !answer.Found[0].Authenticated) {
+			t.Errorf("%+v", answer.Found[0])
+		}
+	}
+	for _, bad := range []string{"", "nonsense", ". 0 IN A 127.0.0.1"} {
+		if _, err := New(Options{Methods: []Method{DANE}, DNSAnchors: []string{bad}}); err == nil {
+			t.Errorf("anchor %q", bad)
+		}
+	}
+}
+
 func mustFind(t *testing.T, d *dane, address string) []byte {
 	t.Helper()
 	data, err := d.find(t.Context(), address)

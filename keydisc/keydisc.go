@@ -23,6 +23,7 @@ const (
 	WKD  Method = "wkd"
 	VKS  Method = "vks"
 	HKP  Method = "hkp"
+	DANE Method = "dane"
 	LDAP Method = "ldap"
 	File Method = "file"
 )
@@ -35,9 +36,12 @@ type Options struct {
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
 	HKP     []string          // key servers: hkps://host[:port] or https://host[:port]; hkp://host[:port] for loopback addresses alone
 	LDAP    []LDAPServer      // company directories
-	Files   []string          // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
-	Log     *slog.Logger      // never nil
-	Now     func() time.Time  // nil: time.Now
+	DNS     []string          // servers that DANE asks, "address:port"; empty: those of the system
+	// DNSAnchors are DS records, as a zone file has them, that DNSSEC is trusted from; empty: those of the root.
+	DNSAnchors []string
+	Files      []string         // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
+	Log        *slog.Logger     // never nil
+	Now        func() time.Time // nil: time.Now
 }
 
 // Finder asks all its methods. It is safe for concurrent use.
@@ -60,7 +64,7 @@ type method struct {
 
 // methods makes each method of the options. The error says which setting it misses.
 var methods = map[Method]func(*Finder) (method, error){
-	WKD: newWKD, VKS: newVKS, HKP: newHKP, LDAP: newLDAP, File: newFile,
+	WKD: newWKD, VKS: newVKS, HKP: newHKP, DANE: daneMethod, LDAP: newLDAP, File: newFile,
 }
 
 // New checks the options and makes a Finder.
@@ -103,7 +107,7 @@ type Found struct {
 	Certificate *Certificate
 	Source      Method
 	// Authenticated says that the source vouches for the address: its own domain does (WKD), a server that sent it
-	// mail (VKS), the directory of the company over TLS (LDAP), or whoever put the file there (File). On an HKP server
+	// mail (VKS), its domain's signed DNS zone (DANE), the directory of the company over TLS (LDAP), or whoever put the file there (File). On an HKP server
 	// anybody can publish a certificate for any address: what is found there alone must not be trusted for more
 	// than the user trusts a stranger's word.
 	Authenticated bool

@@ -194,7 +194,8 @@ func (c *checker) policy(p Policy) {
 }
 
 func (c *checker) keydisc(k Keydisc) {
-	c.oneOfEach("keydisc.methods", k.Methods, "contacts", "autocrypt", "wkd", "vks")
+	c.oneOfEach("keydisc.methods", k.Methods, "contacts", "autocrypt", "wkd", "vks", "hkp", "dane", "ldap", "file")
+	c.keydiscServers(k)
 	if t := time.Duration(k.Timeout); t < time.Second || t > 2*time.Minute {
 		c.bad("keydisc.timeout", t.String()+" is out of range", `choose between "1s" and "2m"`)
 	}
@@ -205,6 +206,48 @@ func (c *checker) keydisc(k Keydisc) {
 			c.bad("keydisc.resolve", fmt.Sprintf("%q = %q is not host:port = address:port", host, address), `write for example "openpgpkey.example.org:443" = "127.0.0.1:8443"`)
 		}
 	}
+}
+
+// keydiscServers checks what the methods need.
+func (c *checker) keydiscServers(k Keydisc) {
+	for method, settings := range map[string]struct {
+		key string
+		n   int
+	}{"hkp": {"keydisc.hkp", len(k.HKP)}, "ldap": {"keydisc.ldap", len(k.LDAP)}, "file": {"keydisc.files", len(k.Files)}} {
+		if slices.Contains(k.Methods, method) && settings.n == 0 {
+			c.bad("keydisc.methods", method+" has nothing to ask", "set %s, or leave the method out", settings.key)
+		}
+	}
+	for _, server := range k.HKP {
+		c.scheme("keydisc.hkp", server, "hkps://", "https://", "hkp://")
+	}
+	for _, server := range k.DNS {
+		if _, err := netip.ParseAddrPort(server); err != nil {
+			c.bad("keydisc.dns", fmt.Sprintf("%q is not address:port", server), `write for example "127.0.0.1:53"`)
+		}
+	}
+	for i, l := range k.LDAP {
+		c.ldap(fmt.Sprintf("keydisc.ldap.%d", i), l)
+	}
+}
+
+func (c *checker) ldap(key string, l LDAP) {
+	c.scheme(key+".url", l.URL, "ldaps://", "ldap+starttls://", "ldap+insecure://")
+	if l.BaseDN == "" {
+		c.bad(key+".base_dn", "it is missing", `name the entry below which people are, for example "ou=people,dc=example,dc=org"`)
+	}
+	if (l.BindDN == "") != (l.PasswordFile == "") {
+		c.bad(key+".bind_dn", "bind_dn and password_file belong together", "set both, or neither for an anonymous search")
+	}
+}
+
+func (c *checker) scheme(key, server string, schemes ...string) {
+	for _, scheme := range schemes {
+		if host, ok := strings.CutPrefix(server, scheme); ok && host != "" {
+			return
+		}
+	}
+	c.bad(key, fmt.Sprintf("%q is not a server", server), "begin it with %s", strings.Join(schemes, ", "))
 }
 
 func (c *checker) oneOf(key, value string, allowed ...string) {

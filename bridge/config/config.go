@@ -71,10 +71,25 @@ type Rule struct {
 
 // Keydisc says how certificates are found.
 type Keydisc struct {
-	Methods []string          `toml:"methods"` // contacts, autocrypt, wkd, vks
-	Timeout Duration          `toml:"timeout"`
-	CAFile  string            `toml:"ca_file"`
-	Resolve map[string]string `toml:"resolve"`
+	Methods    []string          `toml:"methods"` // contacts, autocrypt, wkd, vks, hkp, dane, ldap, file
+	Timeout    Duration          `toml:"timeout"`
+	CAFile     string            `toml:"ca_file"`
+	Resolve    map[string]string `toml:"resolve"`
+	HKP        []string          `toml:"hkp"`         // key servers
+	DNS        []string          `toml:"dns"`         // servers for dane; none: the system's
+	DNSAnchors []string          `toml:"dns_anchors"` // DS records; none: the root's
+	Files      []string          `toml:"files"`       // certificates, or folders of them
+	LDAP       []LDAP            `toml:"ldap"`
+}
+
+// LDAP is one company directory.
+type LDAP struct {
+	URL          string   `toml:"url"` // ldaps://, ldap+starttls://, ldap+insecure://
+	BaseDN       string   `toml:"base_dn"`
+	BindDN       string   `toml:"bind_dn"` // "": anonymous
+	PasswordFile string   `toml:"password_file"`
+	Domains      []string `toml:"domains"` // of the addresses it knows; none: all
+	CAFile       string   `toml:"ca_file"`
 }
 
 // Default is the configuration of an empty file.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
@@ -58,11 +59,11 @@ func TestExampleIsTrue(t *testing.T) {
 	}
 	want := Default()
 	want.resolvePaths(".")
-	want.Accounts, want.Policy.Rules = c.Accounts, c.Policy.Rules
+	want.Accounts, want.Policy.Rules, want.Keydisc.LDAP = c.Accounts, c.Policy.Rules, c.Keydisc.LDAP
 	if want.Keydisc.Resolve == nil {
 		want.Keydisc.Resolve = c.Keydisc.Resolve
 	}
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("differs from the defaults:\n%s", diff)
 	}
 	account := Account{Address: c.Accounts[0].Address, Aliases: []string{}, IMAP: c.Accounts[0].IMAP, SMTP: c.Accounts[0].SMTP}

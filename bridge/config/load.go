@@ -82,6 +82,13 @@ func (c *Config) resolvePaths(dir string) {
 	c.StateDir = expand(c.StateDir, dir)
 	c.Vault.PassphraseFile = expand(c.Vault.PassphraseFile, dir)
 	c.Keydisc.CAFile = expand(c.Keydisc.CAFile, dir)
+	for i := range c.Keydisc.Files {
+		c.Keydisc.Files[i] = expand(c.Keydisc.Files[i], dir)
+	}
+	for i := range c.Keydisc.LDAP {
+		l := &c.Keydisc.LDAP[i]
+		l.PasswordFile, l.CAFile = expand(l.PasswordFile, dir), expand(l.CAFile, dir)
+	}
 	for i := range c.Accounts {
 		c.Accounts[i].CAFile = expand(c.Accounts[i].CAFile, dir)
 	}

@@ -68,19 +68,12 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 		passphraseFile = file
 	}
 	o := bridge.Options{
-		StateDir: cfg.StateDir,
-		Unlock:   bridge.UnlockOptions{Methods: cfg.Vault.Unlock, PassphraseFile: passphraseFile},
-		Policy:   policyOf(cfg.Policy),
-		Keydisc: keydisc.Options{
-			Timeout: time.Duration(cfg.Keydisc.Timeout), CAFile: cfg.Keydisc.CAFile, Resolve: cfg.Keydisc.Resolve,
-		},
+		StateDir:     cfg.StateDir,
+		Unlock:       bridge.UnlockOptions{Methods: cfg.Vault.Unlock, PassphraseFile: passphraseFile},
+		Policy:       policyOf(cfg.Policy),
+		Keydisc:      finderOptions(cfg.Keydisc),
 		UseAutocrypt: slices.Contains(cfg.Keydisc.Methods, "autocrypt"),
 		Log:          log,
-	}
-	for _, method := range cfg.Keydisc.Methods {
-		if m := keydisc.Method(method); m == keydisc.WKD || m == keydisc.VKS {
-			o.Keydisc.Methods = append(o.Keydisc.Methods, m)
-		}
 	}
 	for _, account := range cfg.Accounts {
 		a, err := accountOptions(account)
@@ -90,6 +83,30 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 		o.Accounts = append(o.Accounts, a)
 	}
 	return o, nil
+}
+
+// finderOptions are about the methods that go out and ask; "contacts" and "autocrypt" do not.
+func finderOptions(k config.Keydisc) keydisc.Options {
+	o := keydisc.Options{
+		Timeout: time.Duration(k.Timeout), CAFile: k.CAFile, Resolve: k.Resolve,
+		HKP: k.HKP, DNS: k.DNS, DNSAnchors: k.DNSAnchors, Files: k.Files,
+	}
+	for _, method := range k.Methods {
+		if method != "contacts" && method != "autocrypt" {
+			o.Methods = append(o.Methods, keydisc.Method(method))
+		}
+	}
+	for _, l := range k.LDAP {
+		server := keydisc.LDAPServer{URL: l.URL, BaseDN: l.BaseDN, BindDN: l.BindDN, Domains: l.Domains, CAFile: l.CAFile}
+		if l.PasswordFile != "" {
+			server.Password = func(context.Context) (string, error) {
+				password, err := readSecretFile(l.PasswordFile)
+				return string(password), err
+			}
+		}
+		o.LDAP = append(o.LDAP, server)
+	}
+	return o
 }
 
 func accountOptions(a config.Account) (bridge.AccountOptions, error) {
