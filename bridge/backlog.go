@@ -79,6 +79,9 @@ func (a *Account) replaceInMailbox(ctx context.Context, name string, kind mirror
 			return ctx.Err()
 		case errors.Is(err, errGone):
 			continue // somebody else has removed or replaced it
+		case errors.Is(err, errSkipped):
+			total.Left++
+			continue
 		case err != nil:
 			total.failed(name, uid, err)
 			continue

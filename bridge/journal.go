@@ -22,21 +22,28 @@ type journalRow struct {
 	uid      imap.UID
 	verb     string
 	sealID   string
+	next     imap.UID // UIDNEXT before the copy was appended
 	copyUID  imap.UID
+	removing bool // the original has been marked \Deleted by us
 }
 
 // begin writes the row before the first step; a row left by a failed attempt is reused.
 func (j *journal) begin(ctx context.Context, r journalRow) (id int64, err error) {
 	err = j.db.Write(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `INSERT INTO seal_journal (account, mailbox, validity, uid, verb, seal_id) VALUES (?, ?, ?, ?, ?, ?)
-			ON CONFLICT (account, mailbox, validity, uid) DO UPDATE SET verb = excluded.verb, seal_id = excluded.seal_id, copy_uid = 0
-			RETURNING id`, r.account, r.mailbox, r.validity, r.uid, r.verb, r.sealID).Scan(&id)
+		return tx.QueryRowContext(ctx, `INSERT INTO seal_journal (account, mailbox, validity, uid, verb, seal_id, next_uid) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (account, mailbox, validity, uid) DO UPDATE SET verb = excluded.verb, seal_id = excluded.seal_id,
+			next_uid = excluded.next_uid, copy_uid = 0, removing = 0
+			RETURNING id`, r.account, r.mailbox, r.validity, r.uid, r.verb, r.sealID, r.next).Scan(&id)
 	})
 	return id, err
 }
 
 func (j *journal) appended(ctx context.Context, id int64, uid imap.UID) error {
 	return j.exec(ctx, `UPDATE seal_journal SET copy_uid = ? WHERE id = ?`, uid, id)
+}
+
+func (j *journal) removing(ctx context.Context, id int64) error {
+	return j.exec(ctx, `UPDATE seal_journal SET removing = 1 WHERE id = ?`, id)
 }
 
 func (j *journal) end(ctx context.Context, id int64) error {
@@ -52,7 +59,7 @@ func (j *journal) exec(ctx context.Context, query string, args ...any) error {
 
 // replacements are the rows of an account, oldest first.
 func (j *journal) replacements(ctx context.Context, account string) ([]journalRow, error) {
-	rows, err := j.db.Read().QueryContext(ctx, `SELECT id, mailbox, validity, uid, verb, seal_id, copy_uid
+	rows, err := j.db.Read().QueryContext(ctx, `SELECT id, mailbox, validity, uid, verb, seal_id, next_uid, copy_uid, removing
 		FROM seal_journal WHERE account = ? ORDER BY id`, account)
 	if err != nil {
 		return nil, err
@@ -61,7 +68,7 @@ func (j *journal) replacements(ctx context.Context, account string) ([]journalRo
 	var list []journalRow
 	for rows.Next() {
 		r := journalRow{account: account}
-		if err := rows.Scan(&r.id, &r.mailbox, &r.validity, &r.uid, &r.verb, &r.sealID, &r.copyUID); err != nil {
+		if err := rows.Scan(&r.id, &r.mailbox, &r.validity, &r.uid, &r.verb, &r.sealID, &r.next, &r.copyUID, &r.removing); err != nil {
 			return nil, err
 		}
 		list = append(list, r)

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,58 +50,76 @@ func (a *Account) Append(ctx context.Context, mailbox string, message io.Reader,
 	return a.mirror.Append(ctx, mailbox, sealed, o)
 }
 
-// sealMessage replaces a clear message at the provider by its sealed copy. It does nothing
-// if the message is unreadable there already, and fails without having removed anything
-// if any step is in doubt.
+// errSkipped: there is nothing to replace, or its owner is removing it.
+var errSkipped = errors.New("the message is left as it is")
+
+// sealArriving seals new mail for the mirror, to which a message that need not be sealed is as good as one that is.
+func (a *Account) sealArriving(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error {
+	if err := a.sealMessage(ctx, mailbox, validity, uid); !errors.Is(err, errSkipped) {
+		return err
+	}
+	return nil
+}
+
+// sealMessage replaces a clear message at the provider by its sealed copy. It fails without having removed
+// anything if any step is in doubt, with errSkipped if the message is unreadable there already.
 func (a *Account) sealMessage(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error {
+	return a.replace(ctx, journalRow{mailbox: mailbox, validity: validity, uid: uid, verb: verbSeal}, func(r *replacement) (err error) {
+		if readable, err := pgpmime.Readable(r.original); err != nil || !readable {
+			return cmp.Or(err, errSkipped)
+		}
+		r.copy, r.row.sealID, err = a.seal(r.original, instanceOf(mailbox, validity, uid))
+		return err
+	})
+}
+
+// unsealMessage replaces a message that we sealed by its original bytes.
+func (a *Account) unsealMessage(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error {
+	return a.replace(ctx, journalRow{mailbox: mailbox, validity: validity, uid: uid, verb: verbUnseal}, func(r *replacement) (err error) {
+		r.copy, err = a.unseal(r.original)
+		return err
+	})
+}
+
+// replace takes all steps: those that an earlier attempt at the same message has left to do, or all anew.
+// makeCopy sets the copy.
+func (a *Account) replace(ctx context.Context, row journalRow, makeCopy func(r *replacement) error) error {
 	a.replacing.Lock() // one replacement at a time: the journal's rows never overlap
 	defer a.replacing.Unlock()
-	r, err := a.fetchForReplacement(ctx, mailbox, validity, uid)
+	row.account = a.Address()
+	if finished, err := a.finishEarlier(ctx, row); finished || err != nil {
+		return err
+	}
+	r, err := a.fetchForReplacement(ctx, row)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	if r.marked(imap.FlagDeleted) {
-		return nil // its owner is removing it
+		return errSkipped // its owner is removing it
 	}
-	if readable, err := pgpmime.Readable(r.original); err != nil || !readable {
+	if err := makeCopy(r); err != nil {
 		return err
 	}
-	r.copy, r.sealID, err = a.seal(r.original, instanceOf(mailbox, validity, uid))
-	if err != nil {
+	if err := r.run(ctx); err != nil {
 		return err
 	}
-	r.sameMessage = a.opensTo
-	if err := r.run(ctx, verbSeal); err != nil {
-		return err
-	}
-	a.recordSealing(ctx, verbSeal, mailbox, uid)
+	a.recordSealing(ctx, row.verb, row.mailbox, row.uid)
 	return nil
 }
 
-// unsealMessage replaces a message that we sealed by its original bytes.
-func (a *Account) unsealMessage(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error {
-	a.replacing.Lock()
-	defer a.replacing.Unlock()
-	r, err := a.fetchForReplacement(ctx, mailbox, validity, uid)
+// finishEarlier ends an earlier attempt at the same message that is in the journal.
+func (a *Account) finishEarlier(ctx context.Context, row journalRow) (finished bool, err error) {
+	rows, err := a.bridge.journal.replacements(ctx, a.Address())
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer r.Close()
-	keys, giveBack, err := a.keys()
-	if err != nil {
-		return err
+	for _, earlier := range rows {
+		if earlier.mailbox == row.mailbox && earlier.validity == row.validity && earlier.uid == row.uid {
+			return a.finishReplacement(ctx, earlier)
+		}
 	}
-	defer giveBack()
-	if r.copy, err = pgpmime.Unseal(r.original, keys, a.bridge.spoolDir); err != nil {
-		return err
-	}
-	r.sameMessage = a.isContentOf
-	if err := r.run(ctx, verbUnseal); err != nil {
-		return err
-	}
-	a.recordSealing(ctx, verbUnseal, mailbox, uid)
-	return nil
+	return false, nil
 }
 
 // finishReplacements ends what an earlier run left half done: where the copy exists and
@@ -114,39 +133,45 @@ func (a *Account) finishReplacements(ctx context.Context) error {
 		return err
 	}
 	for _, row := range rows {
-		err := a.finishReplacement(ctx, row)
-		if err != nil && !errors.Is(err, errGone) && !errors.Is(err, errDifferent) {
+		if _, err := a.finishReplacement(ctx, row); err != nil {
 			a.log.Warn("a half-done replacement is left for the next start", "verb", row.verb, "mailbox", row.mailbox, "uid", row.uid, "cause", err)
-			continue
-		}
-		if err := a.bridge.journal.end(ctx, row.id); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-func (a *Account) finishReplacement(ctx context.Context, row journalRow) error {
-	r, err := a.fetchForReplacement(ctx, row.mailbox, row.validity, row.uid)
+// finishReplacement ends one of them. finished is false if there is no copy: then all is to be done anew. An error
+// leaves the row.
+func (a *Account) finishReplacement(ctx context.Context, row journalRow) (finished bool, err error) {
+	finished, err = a.conclude(ctx, row)
+	switch {
+	case errors.Is(err, errGone): // the original went, so the copy had been compared
+		finished, err = true, nil
+	case errors.Is(err, errDifferent):
+		finished, err = false, nil
+	case err != nil:
+		return false, err
+	}
+	if finished {
+		a.recordSealing(ctx, row.verb, row.mailbox, row.uid)
+	}
+	return finished, a.bridge.journal.end(context.WithoutCancel(ctx), row.id)
+}
+
+func (a *Account) conclude(ctx context.Context, row journalRow) (finished bool, err error) {
+	r, err := a.fetchForReplacement(ctx, row)
 	if err != nil {
-		return err // errGone: the original went, so the copy had been compared
+		return false, err
 	}
 	defer r.Close()
-	r.sealID, r.sameMessage = row.sealID, a.opensTo
-	if row.verb == verbUnseal {
-		r.sameMessage = a.isContentOf
+	if r.marked(imap.FlagDeleted) && !row.removing {
+		return false, nil // its owner is removing it
 	}
-	uid, err := r.existingCopy()
-	if err != nil {
-		return err
+	uid, err := r.earlierCopy()
+	if err != nil || uid == 0 {
+		return false, err
 	}
-	if uid == 0 {
-		uid = row.copyUID
-	}
-	if uid == 0 {
-		return nil
-	}
-	return r.conclude(uid)
+	return true, r.conclude(ctx, uid)
 }
 
 // seal encrypts a message to our own certificate and makes sure that it can be undone
@@ -174,17 +199,28 @@ func (a *Account) seal(original *spool.Spool, instance []byte) (sealed *spool.Sp
 
 // opensTo is nil if the sealed message decrypts to exactly the original's bytes.
 func (a *Account) opensTo(sealed, original *spool.Spool) error {
-	keys, giveBack, err := a.keys()
-	if err != nil {
-		return err
-	}
-	defer giveBack()
-	opened, err := pgpmime.Unseal(sealed, keys, a.bridge.spoolDir)
+	opened, err := a.unseal(sealed)
 	if err != nil {
 		return err
 	}
 	defer opened.Close()
 	return sameBytes(opened, original)
+}
+
+// errLocked is not said of a message: without keys nothing can be found out about any.
+var errLocked = errors.New("the account's keys are not at hand")
+
+// unseal is the original of a sealed message.
+func (a *Account) unseal(sealed *spool.Spool) (*spool.Spool, error) {
+	keys, giveBack, err := a.keys()
+	if err != nil {
+		return nil, err
+	}
+	defer giveBack()
+	if len(keys.Decrypters) == 0 {
+		return nil, errLocked
+	}
+	return pgpmime.Unseal(sealed, keys, a.bridge.spoolDir)
 }
 
 // isContentOf is nil if clear is exactly what the sealed message decrypts to.

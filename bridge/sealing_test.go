@@ -233,12 +233,12 @@ func TestSealingNoticesAChangedCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	view := box.Snapshot()
-	r, err := a.fetchForReplacement(t.Context(), "Archive", view.UIDValidity, view.Messages[0].UID)
+	r, err := a.fetchForReplacement(t.Context(), journalRow{account: a.Address(), mailbox: "Archive", validity: view.UIDValidity, uid: view.Messages[0].UID, verb: verbSeal})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if r.copy, r.sealID, err = a.seal(r.original, randomInstance()); err != nil {
+	if r.copy, r.row.sealID, err = a.seal(r.original, randomInstance()); err != nil {
 		t.Fatal(err)
 	}
 	other, err := a.spoolExactly(strings.NewReader("other"), 5)
@@ -248,7 +248,7 @@ func TestSealingNoticesAChangedCopy(t *testing.T) {
 	genuine := r.original
 	defer genuine.Close()
 	r.original, r.sameMessage = other, a.opensTo
-	if err := r.run(context.Background(), verbSeal); err == nil {
+	if err := r.run(context.Background()); err == nil {
 		t.Fatal("a copy that differs was accepted")
 	}
 	all := w.stored(bob, "Archive")

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"slices"
 
@@ -350,7 +349,7 @@ func (m *Mirror) Append(ctx context.Context, mailbox string, stored mimescan.Sou
 	if err != nil {
 		return nil, fmt.Errorf("append to mailbox %q: %w", mailbox, offline(err))
 	}
-	data, err := upload(c, mailbox, stored, clean)
+	data, err := c.Upload(mailbox, stored, clean)
 	m.o.Provider.Release(c)
 	if err != nil {
 		return nil, fmt.Errorf("append to mailbox %q: %w", mailbox, offline(err))
@@ -359,43 +358,6 @@ func (m *Mirror) Append(ctx context.Context, mailbox string, stored mimescan.Sou
 		m.o.Log.Warn("the mailbox that a message was appended to is not in step", "mailbox", mailbox, "error", err)
 	}
 	return data, nil
-}
-
-// upload sends APPEND. If the source cannot be read to its end the connection is closed: the
-// server must not take the fragment for a message.
-func upload(c *upstream.Conn, mailbox string, stored mimescan.Source, o *imap.AppendOptions) (*imap.AppendData, error) {
-	cmd := c.Append(mailbox, stored.Size(), o)
-	source := &faithful{r: io.NewSectionReader(stored, 0, stored.Size()), left: stored.Size()}
-	_, sendErr := io.Copy(cmd, source)
-	if source.left != 0 && source.err != nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("read the message: %w", source.err)
-	}
-	closeErr := cmd.Close()
-	data, err := cmd.Wait()
-	if err == nil {
-		err = errors.Join(sendErr, closeErr)
-	}
-	return data, err
-}
-
-// faithful notices a source that fails or ends early.
-type faithful struct {
-	r    io.Reader
-	left int64
-	err  error
-}
-
-func (f *faithful) Read(p []byte) (int, error) {
-	n, err := f.r.Read(p)
-	f.left -= int64(n)
-	if err == io.EOF && f.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil && err != io.EOF {
-		f.err = err
-	}
-	return n, err
 }
 
 // appended brings the message that was just stored into the mirror.
