@@ -33,7 +33,7 @@ type Source string
 
 // The sources that are not network methods.
 const (
-	SourceAutocrypt Source = "autocrypt" // the sender's own field
+	SourceAutocrypt Source = "autocrypt" // the sender's own field: it contests only pins that came with mail
 	SourceGossip    Source = "gossip"    // another recipient's, told by the sender: it can start a pin but not contest one
 	SourceImport    Source = "import"    // the user's own act
 )
@@ -116,7 +116,7 @@ func (e *ChangedError) Error() string {
 }
 
 // Learn records a certificate that came with mail (Autocrypt), under the rules of a
-// first pin; a conflicting one becomes pending only if it differs from the pin. The
+// first pin; a conflicting one becomes pending only if the pin came with mail, too. The
 // effective date guards against replays of old fields (Autocrypt 1.1 §2.3). A certificate that cannot be
 // encrypted to is not recorded: the error is then a *keydisc.UnusableError.
 func (b *Book) Learn(ctx context.Context, address string, c *keydisc.Certificate, s Source, effective time.Time) error {
@@ -185,9 +185,18 @@ func (b *Book) changed(addresses ...string) {
 	b.options.Changed()
 }
 
+// RefusedError says which addresses an import did not pin, and why. The others are pinned.
+type RefusedError struct {
+	Reasons []error // each names its address
+}
+
+func (e *RefusedError) Error() string   { return errors.Join(e.Reasons...).Error() }
+func (e *RefusedError) Unwrap() []error { return e.Reasons }
+
 // Import pins certificates by the user's own act, replacing an earlier pin; returns
 // the contacts made or changed, one per address on the certificates. Certificates that cannot be encrypted to
-// are refused unless they bring news, such as a revocation, of a pinned one. On an error nothing is changed.
+// are refused unless they bring news, such as a revocation, of a pinned one: the error is then a *RefusedError.
+// On any other error nothing is changed.
 func (b *Book) Import(ctx context.Context, certs []*keydisc.Certificate) ([]Contact, error) {
 	addresses, byAddress, err := sortByAddress(certs)
 	if err != nil {
@@ -195,17 +204,17 @@ func (b *Book) Import(ctx context.Context, certs []*keydisc.Certificate) ([]Cont
 	}
 	defer b.changed(addresses...)
 	var contacts []Contact
-	var refused error
+	var refused RefusedError
 	now := b.options.Now()
 	err = b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		contacts, refused = nil, nil
+		contacts, refused.Reasons = nil, nil
 		for _, address := range addresses {
 			r, err := load(ctx, tx, address)
 			if err != nil {
 				return err
 			}
 			if err := r.replace(byAddress[address], now); err != nil {
-				refused = errors.Join(refused, fmt.Errorf("%s: %w", address, err))
+				refused.Reasons = append(refused.Reasons, fmt.Errorf("%s: %w", address, err))
 				continue
 			}
 			if err := r.save(ctx, tx); err != nil {
@@ -213,13 +222,13 @@ func (b *Book) Import(ctx context.Context, certs []*keydisc.Certificate) ([]Cont
 			}
 			contacts = append(contacts, r.contact())
 		}
-		if len(contacts) == 0 {
-			return refused
-		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(refused.Reasons) > 0 {
+		return contacts, &refused
 	}
 	return contacts, nil
 }

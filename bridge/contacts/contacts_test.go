@@ -50,19 +50,9 @@ func TestListGetUsed(t *testing.T) {
 
 func TestForVerification(t *testing.T) {
 	w := newWorld(t)
-	w.must(w.answers(keydisc.WKD, bob, "500"))
-	for range 3 { // a mailbox full of mail by one sender asks once
-		if got := w.book.ForVerification(t.Context(), bob); len(got) != 0 {
-			t.Fatalf("%+v", got)
-		}
-	}
-	if n := w.requests.Load(); n != 1 {
-		t.Errorf("asked %d times", n)
-	}
-	w.must(w.answers(keydisc.WKD, bob, "bob"))
-	w.must(w.clock("61m"))
+	w.must(w.step("learn bob@bravo.test bob"))
 	got := w.book.ForVerification(t.Context(), "Bob@bravo.test")
-	if len(got) != 1 || got[0].Trust != Pinned || got[0].Source != "wkd" {
+	if len(got) != 1 || got[0].Trust != Pinned || got[0].Source != SourceAutocrypt {
 		t.Fatalf("%+v", got)
 	}
 	w.must(w.step("learn bob@bravo.test bob2"))
@@ -74,6 +64,35 @@ func TestForVerification(t *testing.T) {
 	if got := w.book.ForVerification(t.Context(), "nobody"); got != nil {
 		t.Errorf("%+v", got)
 	}
+}
+
+// The network is asked about contacts, now and then, and never about strangers: mail must not be able to
+// tell its sender that it has arrived.
+func TestForVerificationAsksAboutContacts(t *testing.T) {
+	const address = "carol@alpha.test"
+	w := newWorld(t)
+	ask := func(want int, known bool) {
+		t.Helper()
+		for range 3 { // a mailbox full of mail by one sender asks once
+			if got := w.book.ForVerification(t.Context(), address); (len(got) > 0) != known {
+				t.Errorf("%+v", got)
+			}
+		}
+		if n := int(w.requests.Swap(0)); n != want {
+			t.Errorf("asked %d times, not %d", n, want)
+		}
+	}
+	w.must(w.answers(keydisc.WKD, address, "extended"))
+	ask(0, false)
+	w.must(w.answers(keydisc.WKD, address, "lapsed"))
+	w.must(w.step("lookup carol@alpha.test = none unknown expired"))
+	w.must(w.step("asked 1"))
+	w.must(w.answers(keydisc.WKD, address, "500"))
+	w.must(w.clock("61m"))
+	ask(1, false)
+	w.must(w.answers(keydisc.WKD, address, "extended"))
+	w.must(w.clock("61m"))
+	ask(1, true)
 }
 
 func TestLearnSwitchedOff(t *testing.T) {

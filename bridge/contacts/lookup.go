@@ -31,7 +31,8 @@ type Lookup struct {
 }
 
 // Lookup finds the certificate for a recipient: the pinned one if usable, else by
-// the Finder; a first find is pinned. Fresh positive and negative answers are served
+// the Finder; a first find is pinned. A pin that came with mail is used once the Finder has
+// been asked. Fresh positive and negative answers are served
 // from the database (positive: refreshed daily in the background; negative: 1 h;
 // inconclusive: never cached). It never blocks longer than the Finder's deadline.
 func (b *Book) Lookup(ctx context.Context, address string) Lookup {
@@ -46,8 +47,10 @@ func (b *Book) Lookup(ctx context.Context, address string) Lookup {
 	now := b.options.Now()
 	usable := r.usable(now)
 	var changed *ChangedError
+	pinned := usable == nil || errors.As(usable, &changed)
 	switch {
-	case usable == nil || errors.As(usable, &changed):
+	case pinned && r.hearsay() && last.concluded.IsZero() && b.mayAsk(last):
+	case pinned:
 		b.refresh(address, usable == nil, last)
 		return Lookup{Contact: r.contact(), Usable: usable, Conclusive: true}
 	case b.options.Finder == nil || isFresh(last.concluded, now, noneLasts):
@@ -106,11 +109,15 @@ func isFresh(then, now time.Time, lasts time.Duration) bool {
 // refresh begins a search that nobody waits for, if one is due: for a pin daily, for a contested one
 // as often as attempts are allowed at all.
 func (b *Book) refresh(address string, settled bool, last asked) {
-	now := b.options.Now()
-	if b.options.Finder == nil || isFresh(last.attempted, now, retryAfter) || settled && isFresh(last.concluded, now, refreshAfter) {
+	if !b.mayAsk(last) || settled && isFresh(last.concluded, b.options.Now(), refreshAfter) {
 		return
 	}
 	b.search(address)
+}
+
+// mayAsk says whether the network may be asked where the answer can wait.
+func (b *Book) mayAsk(last asked) bool {
+	return b.options.Finder != nil && !isFresh(last.attempted, b.options.Now(), retryAfter)
 }
 
 // search is one question to the network, shared by all who wait for its answer. The fields may be
@@ -177,8 +184,9 @@ func (b *Book) run(s *search, address, normal string) {
 }
 
 // ForVerification returns the certificates with which a signature by address may be
-// checked (pinned first, then pending). It asks the network only if none is known,
-// and at most once an hour for an address.
+// checked (pinned first, then pending). It asks the network only if all that a contact ever had is
+// unusable, and at most once an hour for an address; never about a stranger, who chooses the server that
+// would be asked and would learn that the mail has arrived.
 func (b *Book) ForVerification(ctx context.Context, address string) []Contact {
 	normal, err := keydisc.NormalizeAddress(address)
 	if err != nil {
@@ -189,7 +197,7 @@ func (b *Book) ForVerification(ctx context.Context, address string) []Contact {
 		b.options.Log.Warn("certificates for verification", "error", err)
 		return nil
 	}
-	if r.pinned == nil && b.options.Finder != nil && !isFresh(last.attempted, b.options.Now(), retryAfter) {
+	if r.pinned == nil && r.ever() && b.mayAsk(last) {
 		if found := b.await(ctx, address, r); found.Certificate != nil {
 			return []Contact{found.Contact}
 		}

@@ -65,6 +65,12 @@ func (r *record) usable(at time.Time) error {
 	return r.pinned.Check(r.address, at)
 }
 
+// hearsay says whether the pin came with mail, which anybody may have written, and not by a place that
+// answers for the address or by the user.
+func (r *record) hearsay() bool {
+	return r.pinned != nil && (r.source == SourceAutocrypt || r.source == SourceGossip)
+}
+
 func (r *record) seen(at time.Time) {
 	if r.firstSeen.IsZero() {
 		r.firstSeen = at
@@ -94,26 +100,33 @@ func (r *record) merge(c *keydisc.Certificate) (same bool, err error) {
 // answered takes in what the network said. An address of which only unusable certificates are found is
 // remembered, too: it has had one.
 func (r *record) answered(a keydisc.Answer, at time.Time) error {
-	same := false
+	same := keydisc.Found{}
 	for _, f := range a.Found {
 		r.seen(at)
 		isPin, err := r.merge(f.Certificate)
 		if err != nil {
 			return err
 		}
-		same = same || isPin
+		if isPin {
+			same = f
+		}
 	}
 	other := r.firstOther(a, at)
 	usable := r.pinned != nil && r.pinned.Check(r.address, at) == nil
 	switch {
 	case r.pinned == nil && other.Certificate != nil:
 		r.pin(other.Certificate, Source(other.Source), at)
-	case same && usable:
-		// The pin is still published: whatever else is published beside it is no change.
-		if r.pendingSource != SourceAutocrypt {
-			r.pending, r.pendingSource = nil, ""
+	case same.Certificate != nil && usable:
+		// The pin is published: whatever else is published beside it, or came with mail, is no change.
+		r.pending, r.pendingSource = nil, ""
+		if r.hearsay() {
+			r.source = Source(same.Source)
 		}
 	case other.Certificate == nil:
+	case r.hearsay() && r.lastUsed.IsZero():
+		// What came with mail gives way as long as nothing was encrypted to it.
+		r.pin(other.Certificate, Source(other.Source), at)
+		r.pending, r.pendingSource = nil, ""
 	case a.Conclusive || !usable || Source(other.Source) == r.source:
 		// Else the place that would still show the pin may be the one that did not answer.
 		r.pending, r.pendingSource = other.Certificate, Source(other.Source)
@@ -135,7 +148,8 @@ func (r *record) isPinned(c *keydisc.Certificate) bool {
 	return r.pinned != nil && r.pinned.Fingerprint() == c.Fingerprint()
 }
 
-// learn takes in a usable certificate that came with mail.
+// learn takes in a usable certificate that came with mail. It contests only a pin that came the same way:
+// else anybody's mail could stop the sending to a contact.
 func (r *record) learn(c *keydisc.Certificate, s Source, effective, at time.Time) error {
 	same, err := r.merge(c)
 	if err != nil || effective.Before(r.heard) {
@@ -149,7 +163,7 @@ func (r *record) learn(c *keydisc.Certificate, s Source, effective, at time.Time
 		r.pin(c, s, at)
 	case same && s == SourceAutocrypt && r.pendingSource == SourceAutocrypt:
 		r.pending, r.pendingSource = nil, ""
-	case same, s == SourceGossip, slices.Contains(r.dismissed, c.Fingerprint()):
+	case same, s == SourceGossip, !r.hearsay(), slices.Contains(r.dismissed, c.Fingerprint()):
 	default:
 		r.pending, r.pendingSource = c, s
 	}

@@ -58,6 +58,8 @@ func (w *world) step(line string) error {
 		return expect(w.lookup(words[1]), want)
 	case "learn", "gossip":
 		return w.learn(words, want)
+	case "used":
+		return w.book.Used(w.t.Context(), words[1], w.book.options.Now())
 	case "import":
 		return expect(w.imports(words[1]), want)
 	case "asked":
@@ -141,15 +143,23 @@ func (w *world) imports(names string) string {
 		certificates = append(certificates, certificate(w.t, name))
 	}
 	contacts, err := w.book.Import(w.t.Context(), certificates)
-	if err != nil {
+	var refused *RefusedError
+	if err != nil && (!errors.As(err, &refused) || len(contacts) == 0) {
 		return "refused"
 	}
-	var addresses []string
+	var addresses, others []string
 	for _, c := range contacts {
 		addresses = append(addresses, c.Address)
 	}
 	slices.Sort(addresses)
-	return strings.Join(addresses, ",")
+	if refused == nil {
+		return strings.Join(addresses, ",")
+	}
+	for _, reason := range refused.Reasons {
+		address, _, _ := strings.Cut(reason.Error(), ":")
+		others = append(others, address)
+	}
+	return strings.Join(addresses, ",") + " but not " + strings.Join(others, ",")
 }
 
 // nameOf is the file with the certificate, the first in the order of the alphabet but for "extended" and

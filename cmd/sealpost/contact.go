@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge"
@@ -156,26 +157,45 @@ type contactImportCmd struct {
 }
 
 func (contactImportCmd) Help() string {
-	return "Example:\n\n    sealpost contact import bob.asc\n\nReplaces what was pinned for the addresses in the file: make sure that it is the right person's."
+	return "Example:\n\n    sealpost contact import bob.asc\n\nReplaces what was pinned for the addresses in the file: make sure that it is the right person's.\n\n" +
+		"Exits with 3 if some of the certificates were not taken."
 }
 
-var contactImportOperation = operation[[]byte, []contactInfo]{"contact-import", false, func(ctx context.Context, s *service, data []byte, _ bridge.Progress) ([]contactInfo, error) {
+// imported is what became of a file of certificates.
+type imported struct {
+	Contacts []contactInfo
+	Refused  []string // why some addresses were not pinned, each named
+}
+
+var contactImportOperation = operation[[]byte, imported]{"contact-import", false, func(ctx context.Context, s *service, data []byte, _ bridge.Progress) (imported, error) {
 	certificates, err := keydisc.ParseCertificates(data)
 	if errors.Is(err, keydisc.ErrSecretKey) {
-		return nil, errors.New("the file holds a secret key, not only a certificate; import your own keys with sealpost key import")
+		return imported{}, errors.New("the file holds a secret key, not only a certificate; import your own keys with sealpost key import")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("no certificate could be read from the file: %w", err)
+		return imported{}, fmt.Errorf("no certificate could be read from the file: %w", err)
 	}
 	list, err := s.bridge.ImportContacts(ctx, certificates)
-	return infosOf(list), err
+	done := imported{Contacts: infosOf(list)}
+	var refused *contacts.RefusedError
+	if len(list) > 0 && errors.As(err, &refused) {
+		done.Refused, err = strings.Split(err.Error(), "\n"), nil
+	}
+	return done, err
 }}
 
 // Run implements the command.
 func (c contactImportCmd) Run(ctx context.Context, g *globals) error {
-	infos, err := call(ctx, g, contactImportOperation, c.File)
+	done, err := call(ctx, g, contactImportOperation, c.File)
 	if err != nil {
 		return err
 	}
-	return printContacts(g, infos, c.JSON)
+	err = printContacts(g, done.Contacts, c.JSON)
+	for _, reason := range done.Refused {
+		fmt.Fprintf(g.stderr, "not imported: %s\n", reason)
+	}
+	if err == nil && len(done.Refused) > 0 {
+		err = errAttention
+	}
+	return err
 }
