@@ -23,7 +23,8 @@ import (
 //	learn    the sender's certificate from an Autocrypt field, under the rules of a first pin
 //	open     classify by structure, decrypt to the end, verify; nothing is released before
 //	judge    one verdict about the whole message: how it came, whose signature, how trusted
-//	present  every look-alike of our status field dropped, ours on top, the rest as it was
+//	present  every look-alike of our status field dropped, ours on top, the rest as it was; what was
+//	         encrypted gets a Message-ID if it has none that an answer can be known by
 //
 // The verdict of the first opening is kept: a message never changes under its UID, however
 // often the cache forgets it. What cannot be opened is served as it is, saying why.
@@ -49,18 +50,12 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 		return nil, err
 	}
 	if v.encryption == pgpmime.EncryptionOpenPGP {
-		if first.encrypted, err = messageIDs(message); err != nil {
+		if message, first.encrypted, err = a.answerable(message, stored, first.digest); err != nil {
 			_ = message.Close()
 			return nil, err
 		}
 	}
 	return &mirror.Opened{Message: message, Kind: kindOf(result), Keywords: v.keywords(), Hash: first.digest, Save: first.save}, nil
-}
-
-// messageIDs are the message's identifiers: one, unless it is malformed.
-func messageIDs(message *spool.Spool) ([]string, error) {
-	header, err := mimescan.ReadTop(message)
-	return strings.Fields(header.Get("Message-ID")), err
 }
 
 // open decrypts and verifies. signers are the contacts whose certificates were tried.
@@ -117,6 +112,10 @@ func judge(r *pgpmime.Result, signers map[keydisc.Fingerprint]contacts.Contact) 
 	v.trust = contacts.Unknown
 	if c, ok := signers[r.Signer]; ok && r.Signer != "" {
 		v.trust = c.Trust
+	}
+	// A certificate that contests the pin is anybody's until the user has decided.
+	if v.trust == contacts.Changed && v.signature == pgpmime.SignatureGood {
+		v.signature = pgpmime.SignatureMismatch
 	}
 	return v
 }

@@ -123,11 +123,12 @@ func (j *journal) forgetFailures(ctx context.Context, account string) error {
 	return j.exec(ctx, `DELETE FROM first_status WHERE account = ? AND status LIKE 'encryption=failed;%'`, account)
 }
 
-// arrivedEncrypted says whether any of the messages reached the account end-to-end encrypted.
-func (j *journal) arrivedEncrypted(ctx context.Context, account string, messageIDs []string) (bool, error) {
+// arrivedEncrypted says whether any of the messages reached any of the user's accounts, also former ones,
+// end-to-end encrypted.
+func (j *journal) arrivedEncrypted(ctx context.Context, messageIDs []string) (bool, error) {
 	for _, id := range messageIDs {
 		var found bool
-		err := j.db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM encrypted_message WHERE account = ? AND message_id = ?)`, account, id).Scan(&found)
+		err := j.db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM encrypted_message WHERE message_id = ?)`, id).Scan(&found)
 		if found || err != nil {
 			return found, err
 		}

@@ -98,7 +98,7 @@ func (a *Account) decide(ctx context.Context, message MessageFacts, to []string,
 
 // messageFacts are what the policy needs to know of the message itself.
 func (a *Account) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, error) {
-	replies, err := a.bridge.journal.arrivedEncrypted(ctx, a.Address(), m.references)
+	replies, err := a.bridge.journal.arrivedEncrypted(ctx, m.references)
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}

@@ -122,6 +122,13 @@ func TestRefusals(t *testing.T) {
 		"foreign Sender":      {Policy{Default: Prefer}, message(alice, bob, "x", "y", "Sender: <"+bob+">"), alice, []string{bob}, ReasonSender, ""},
 		"no header":           {Policy{Default: Prefer}, "\r\nhello\r\n", alice, []string{bob}, ReasonMalformed, ""},
 		"no recipients":       {Policy{Default: Prefer}, message(alice, bob, "x", "y"), alice, nil, ReasonMalformed, ""},
+		"two Senders":         {Policy{Default: Prefer}, message(alice, bob, "x", "y", "Sender: <"+alice+">", "Sender: <"+bob+">"), alice, []string{bob}, ReasonSender, ""},
+		"From after a CR":     {Policy{Default: Prefer}, message(alice, bob, "x", "y", "X: a\rFrom: <"+bob+">"), alice, []string{bob}, ReasonMalformed, ""},
+		"two wishes":          {Policy{Default: Prefer}, message(alice, dave, "x", "y", "X-Sealpost-Policy: clear", "X-Sealpost-Policy: require"), alice, []string{dave}, ReasonMalformed, ""},
+		"a wish after a CR":   {Policy{Default: Prefer}, message(alice, dave, "x", "y", "X: a\rX-Sealpost-Policy: require"), alice, []string{dave}, ReasonNoCertificate, dave},
+		"a wish in two lines": {Policy{Default: Prefer}, message(alice, dave, "x", "y", "X-Sealpost-Policy", " : require"), alice, []string{dave}, ReasonMalformed, ""},
+		"a wish with a space": {Policy{Default: Prefer}, message(alice, dave, "x", "y", "x-sealpost-policy : Require"), alice, []string{dave}, ReasonNoCertificate, dave},
+		"empty wish":          {Policy{Default: Prefer}, message(alice, dave, "x", "y", "X-Sealpost-Policy:"), alice, []string{dave}, ReasonMalformed, ""},
 		"strange wish":        {Policy{Default: Prefer}, message(alice, bob, "x", "y", "X-Sealpost-Policy: maybe"), alice, []string{bob}, ReasonMalformed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -35,7 +35,7 @@ const (
 )
 
 // Rule gives the mode for recipients that match: an address, "*@domain", a bare domain
-// (both mean that domain alone), or "*".
+// (both mean that domain alone), or "*". International domains match in either spelling.
 type Rule struct {
 	Match   string
 	Encrypt Mode
@@ -145,15 +145,18 @@ func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
 }
 
 func (r Rule) matches(address string) bool {
-	match, address := strings.ToLower(r.Match), strings.ToLower(address)
-	if match == "*" || match == address {
+	if r.Match == "*" {
 		return true
 	}
-	domain := strings.TrimPrefix(match, "*@")
-	if strings.Contains(domain, "@") {
-		return false
+	match, address := r.Match, normalized(address)
+	if !strings.Contains(match, "@") {
+		match = "*@" + match
 	}
-	return strings.HasSuffix(address, "@"+domain)
+	match = normalized(match)
+	if domain, all := strings.CutPrefix(match, "*@"); all {
+		return strings.HasSuffix(address, "@"+domain)
+	}
+	return match == address
 }
 
 func clearUnlessReply(v Verdict, m MessageFacts) Verdict {

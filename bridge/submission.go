@@ -1,9 +1,7 @@
 package bridge
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
+	"bytes"
 	"io"
 	"net/mail"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 // neverSent are header fields that leave with no message: hidden recipients, what names
@@ -35,23 +34,22 @@ type outgoing struct {
 	to         []string     // envelope, each address once
 	utf8       bool
 	fromFields []string // values of From
-	sender     string   // value of Sender, "" if absent
+	author     string   // the address in From, normalised; "" unless there is exactly one
+	senders    []string // values of Sender
 	messageID  string
-	references []string
+	references []string        // Message-IDs of what it answers or forwards
 	visible    map[string]bool // addresses in To and Cc, normalised
 	force      Force
 }
 
 func (m *outgoing) Close() { _ = m.message.Close() }
 
-// receive spools the message and reads its header.
+// receive spools the message and reads its header: as it will leave, because line ends decide
+// what is a field.
 func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
-	raw, err := spool.FromReader(a.bridge.spoolDir, r, a.MaxMessageSize())
-	if errors.Is(err, spool.ErrTooLarge) {
-		return nil, a.tooLarge(err)
-	}
+	raw, err := a.spoolLines(r)
 	if err != nil {
-		return nil, localRefusal(err)
+		return nil, err
 	}
 	defer raw.Close()
 	root, err := mimescan.Scan(raw)
@@ -66,21 +64,41 @@ func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.message, err = a.normalise(m, header, raw)
+	m.message, err = a.complete(m, header, raw)
 	if err != nil {
 		return nil, localRefusal(err)
 	}
 	return m, nil
 }
 
+// spoolLines spools a message with every line ending made CRLF.
+func (a *Account) spoolLines(r io.Reader) (*spool.Spool, error) {
+	limit := a.MaxMessageSize()
+	lines := spool.New(a.bridge.spoolDir)
+	err := pgpmime.Normalise(lines, io.LimitReader(r, limit+1), nil, nil)
+	switch {
+	case err != nil:
+		err = localRefusal(err)
+	case lines.Size() > limit: // no line gets shorter
+		err = a.tooLarge(spool.ErrTooLarge)
+	default:
+		return lines, nil
+	}
+	_ = lines.Close()
+	return nil, err
+}
+
 // readHeader takes from the header what the journey needs.
 func readHeader(e Envelope, h mimescan.Header) (*outgoing, error) {
 	m := &outgoing{
 		from: e.From, to: unique(e.To), utf8: e.UTF8,
-		fromFields: h.Values("From"), sender: h.Get("Sender"),
+		fromFields: h.Values("From"), senders: h.Values("Sender"),
 		messageID:  h.Get("Message-ID"),
-		references: strings.Fields(h.Get("In-Reply-To") + " " + h.Get("References")),
+		references: messageIDs(h, "In-Reply-To", "References", "X-Forwarded-Message-Id"),
 		visible:    map[string]bool{},
+	}
+	if from := addressesIn(strings.Join(m.fromFields, ", ")); len(from) == 1 {
+		m.author = normalized(from[0])
 	}
 	for _, name := range []string{"To", "Cc", "Resent-To", "Resent-Cc"} {
 		for _, value := range h.Values(name) {
@@ -89,28 +107,42 @@ func readHeader(e Envelope, h mimescan.Header) (*outgoing, error) {
 			}
 		}
 	}
-	switch wish := Force(strings.ToLower(strings.TrimSpace(h.Get(policyField)))); wish {
-	case ForceNothing, ForceRequire, ForceClear:
-		m.force = wish
-	default:
-		return nil, &Refusal{Reason: ReasonMalformed, Text: policyField + " must be require or clear"}
-	}
-	return m, nil
+	var err error
+	m.force, err = wishOf(h)
+	return m, err
 }
 
-// normalise makes line endings CRLF, drops what is never sent and adds what a message must
-// have (RFC 6409 §8.2, §8.3).
-func (a *Account) normalise(m *outgoing, h mimescan.Header, raw *spool.Spool) (*spool.Spool, error) {
+// wishOf is the sender's wish for this message. One that cannot be read, or more than one, is refused: the
+// stricter might be meant.
+func wishOf(h mimescan.Header) (Force, error) {
+	wishes := h.Values(policyField)
+	for _, f := range h {
+		if f.Name == "" && bytes.Contains(bytes.ToLower(f.Raw), []byte(strings.ToLower(policyField))) {
+			wishes = append(wishes, "") // as good as a field, but for a line break before the colon
+		}
+	}
+	if len(wishes) == 0 {
+		return ForceNothing, nil
+	}
+	wish := Force(strings.ToLower(wishes[0]))
+	if len(wishes) > 1 || wish != ForceRequire && wish != ForceClear {
+		return ForceNothing, &Refusal{Reason: ReasonMalformed, Text: policyField + " must be there once, with the value require or clear. Correct it or leave it out"}
+	}
+	return wish, nil
+}
+
+// complete drops what is never sent and adds what a message must have (RFC 6409 §8.2, §8.3).
+func (a *Account) complete(m *outgoing, h mimescan.Header, lines *spool.Spool) (*spool.Spool, error) {
 	var add []pgpmime.Field
 	if m.messageID == "" {
-		m.messageID = newMessageID(a.Address())
+		m.messageID = newMessageID(m.author)
 		add = append(add, pgpmime.Field{Name: "Message-ID", Value: m.messageID})
 	}
 	if h.Get("Date") == "" {
 		add = append(add, pgpmime.Field{Name: "Date", Value: a.bridge.now().UTC().Format(time.RFC1123Z)})
 	}
 	out := spool.New(a.bridge.spoolDir)
-	if err := pgpmime.Normalise(out, raw.Reader(), neverSent, add); err != nil {
+	if err := pgpmime.Normalise(out, lines.Reader(), neverSent, add); err != nil {
 		_ = out.Close()
 		return nil, err
 	}
@@ -129,19 +161,17 @@ func (a *Account) checkSender(m *outgoing) error {
 	if len(m.fromFields) != 1 {
 		return &Refusal{Reason: ReasonMalformed, Text: "the message must have exactly one From field"}
 	}
-	from, err := mail.ParseAddressList(m.fromFields[0])
-	if err != nil || len(from) != 1 {
-		return &Refusal{Reason: ReasonMalformed, Text: "the From field must hold exactly one address", Err: err}
+	if m.author == "" {
+		return &Refusal{Reason: ReasonMalformed, Text: "the From field must hold exactly one address"}
 	}
-	if !a.Owns(from[0].Address) {
-		return a.wrongSender(from[0].Address)
+	if !a.Owns(m.author) {
+		return a.wrongSender(m.author)
 	}
-	if m.sender == "" {
-		return nil
-	}
-	sender, err := mail.ParseAddress(m.sender)
-	if err != nil || !a.Owns(sender.Address) {
-		return a.wrongSender("the Sender field")
+	for _, field := range m.senders {
+		sender, err := mail.ParseAddress(field)
+		if err != nil || !a.Owns(sender.Address) {
+			return a.wrongSender("the Sender field")
+		}
 	}
 	return nil
 }
@@ -183,13 +213,16 @@ func unique(to []string) []string {
 	return out
 }
 
-// normalized is an address for comparison. Local parts that differ only in case belong to
-// the same person at every provider we know of; WKD thinks so too.
-func normalized(address string) string { return strings.ToLower(strings.TrimSpace(address)) }
-
-func newMessageID(address string) string {
-	var random [16]byte
-	_, _ = rand.Read(random[:])
-	_, domain, _ := strings.Cut(address, "@")
-	return "<" + hex.EncodeToString(random[:]) + "@" + domain + ">"
+// normalized is an address for comparison; see keydisc.NormalizeAddress. Of what is no plain addr-spec,
+// such as one with two dots in a row, only the domain is sure to have another spelling.
+func normalized(address string) string {
+	if plain, err := keydisc.NormalizeAddress(address); err == nil {
+		return plain
+	}
+	address = strings.TrimSpace(address)
+	at := strings.LastIndexByte(address, '@') + 1
+	if domain, err := keydisc.NormalizeAddress("x@" + address[at:]); err == nil && at > 0 {
+		return address[:at] + strings.TrimPrefix(domain, "x@")
+	}
+	return address
 }
