@@ -44,11 +44,11 @@ func bounceText(address string, m outbox.Message, cause error, now time.Time) st
 	line("MIME-Version: 1.0")
 	line("Content-Type: multipart/report; report-type=delivery-status; boundary=\"%s\"\r\n", boundary)
 	line("--%s\r\nContent-Type: text/plain; charset=utf-8\r\n", boundary)
-	line("Your message %s of %s was delivered to its other recipients,\r\nbut not to:\r\n", m.MessageID, m.Queued.UTC().Format(time.RFC1123Z))
+	line("Your message %s of %s could not be delivered to:\r\n", m.MessageID, m.Queued.UTC().Format(time.RFC1123Z))
 	for _, to := range m.To {
 		line("  %s", to)
 	}
-	line("\r\nThe provider's last answer: %s\r\n\r\nSend it again to these recipients alone.", reason)
+	line("\r\nThe provider's last answer: %s\r\n\r\nSend it again to these recipients alone: others have it, or Sealpost is still trying.", reason)
 	line("--%s\r\nContent-Type: message/delivery-status\r\n", boundary)
 	line("Reporting-MTA: dns; localhost\r\n")
 	for _, to := range m.To {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +28,7 @@ import (
 //
 // Only then does Submit return nil and the client see 250. Whatever goes wrong before
 // the provider has accepted anything is a *Refusal, and nothing has left the device.
+// Afterwards it is sent, queued, or the client is told who gets nothing.
 
 // Envelope of a submission (RFC 5321 §2.3.1): it decides who receives, not the header.
 type Envelope struct {
@@ -39,7 +39,8 @@ type Envelope struct {
 
 // Submit takes a message from the account's user and returns nil once the provider has
 // accepted it for every recipient (or it is safely queued after a part was accepted). The
-// error is a *Refusal: nothing left the device.
+// error is a *Refusal: nothing left the device, or, if a part did and the rest could not be queued,
+// it is permanent and names those who get nothing.
 func (a *Account) Submit(ctx context.Context, e Envelope, message io.Reader) error {
 	m, err := a.receive(e, message)
 	if err != nil {
@@ -63,10 +64,15 @@ func (a *Account) Submit(ctx context.Context, e Envelope, message io.Reader) err
 	if err != nil {
 		return err
 	}
-	if err := a.handOver(ctx, m, parcels); err != nil {
+	lost, err := a.handOver(ctx, m, parcels)
+	if err != nil {
 		return err
 	}
+	refusal := partlySent(recipients, lost)
 	a.record(ctx, m, recipients)
+	if refusal != nil {
+		return refusal
+	}
 	return nil
 }
 
@@ -211,7 +217,7 @@ func (a *Account) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	if group[0].Rule == ruleCiphertext {
 		return a.copyFor(m, group)
 	}
-	options, err := a.encryptOptions(group)
+	options, err := a.encryptOptions(m, group)
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
@@ -223,7 +229,7 @@ func (a *Account) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	return parcel{to: addresses(group), body: body}, nil
 }
 
-func (a *Account) encryptOptions(group []recipient) (pgpmime.EncryptOptions, error) {
+func (a *Account) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
 	own, err := a.ring.Certificate()
 	if err != nil {
 		return pgpmime.EncryptOptions{}, err
@@ -232,7 +238,7 @@ func (a *Account) encryptOptions(group []recipient) (pgpmime.EncryptOptions, err
 	if err != nil {
 		return pgpmime.EncryptOptions{}, err
 	}
-	autocrypt, err := pgpmime.AutocryptValue(a.Address(), own)
+	autocrypt, err := autocryptFor(m.author, own)
 	if err != nil {
 		return pgpmime.EncryptOptions{}, err
 	}
@@ -249,18 +255,31 @@ func (a *Account) encryptOptions(group []recipient) (pgpmime.EncryptOptions, err
 	return o, nil
 }
 
+// autocryptFor is the value of the Autocrypt field, "" for none. It is about the address in From
+// (Autocrypt 1.1 §2.1) and names no other: an alias does not give the account away.
+func autocryptFor(author string, own *keydisc.Certificate) (string, error) {
+	if !slices.Contains(own.Addresses(), author) {
+		return "", nil
+	}
+	return pgpmime.AutocryptValue(author, own)
+}
+
 // copyFor is the message as it is, with our certificate in the Autocrypt field.
 func (a *Account) copyFor(m *outgoing, group []recipient) (parcel, error) {
 	own, err := a.ring.Certificate()
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
-	autocrypt, err := pgpmime.AutocryptValue(a.Address(), own)
+	autocrypt, err := autocryptFor(m.author, own)
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
+	var add []pgpmime.Field
+	if autocrypt != "" {
+		add = append(add, pgpmime.Field{Name: "Autocrypt", Value: autocrypt})
+	}
 	body := spool.New(a.bridge.spoolDir)
-	err = pgpmime.Normalise(body, m.message.Reader(), nil, []pgpmime.Field{{Name: "Autocrypt", Value: autocrypt}})
+	err = pgpmime.Normalise(body, m.message.Reader(), nil, add)
 	if err != nil {
 		_ = body.Close()
 		return parcel{}, localRefusal(err)
@@ -278,45 +297,61 @@ func addresses(group []recipient) []string {
 
 // handOver gives all bodies to the provider. If it accepted none the client gets the
 // reason and still has the message; if it accepted some, the rest goes to the outbox, which
-// delivers it or tells the user.
-func (a *Account) handOver(ctx context.Context, m *outgoing, parcels []parcel) error {
+// delivers it or tells the user. lost are the recipients for whom not even that could be done.
+func (a *Account) handOver(ctx context.Context, m *outgoing, parcels []parcel) (lost []string, err error) {
 	transactions := make([]upstream.Transaction, len(parcels))
 	for i, p := range parcels {
 		transactions[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8}
 	}
 	results, err := a.provider.Submit(ctx, transactions)
 	if err != nil {
-		return providerRefusal(err)
+		return nil, providerRefusal(err)
 	}
 	if !slices.Contains(results, nil) {
-		return providerRefusal(errors.Join(results...))
+		return nil, providerRefusal(errors.Join(results...))
 	}
 	// The client may hang up now; what was half sent must still be queued.
 	ctx = context.WithoutCancel(ctx)
 	for i, failure := range results {
-		if failure == nil {
-			continue
-		}
-		if err := a.queue(ctx, m, parcels[i], failure); err != nil {
-			return partlySent(parcels[i].to, err)
+		if failure != nil && !a.queue(ctx, m, parcels[i], failure) {
+			lost = append(lost, parcels[i].to...)
 		}
 	}
-	return nil
+	return lost, nil
 }
 
-func (a *Account) queue(ctx context.Context, m *outgoing, p parcel, failure error) error {
-	a.log.Warn("part of a message goes to the outbox", "message_id", m.messageID, "recipients", len(p.to), "cause", failure)
-	return a.bridge.outbox.Add(ctx, outbox.Message{
-		Account: a.Address(), MessageID: m.messageID, From: m.from, To: p.to,
+// queue puts what the provider did not take into the outbox; false if that failed, too.
+func (a *Account) queue(ctx context.Context, m *outgoing, p parcel, failure error) bool {
+	log := a.log.With("message_id", m.messageID, "recipients", len(p.to))
+	log.Warn("part of a message goes to the outbox", "cause", failure)
+	err := a.bridge.outbox.Add(ctx, outbox.Message{
+		Account: a.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8,
 		Queued: a.bridge.now(), LastError: failure.Error(),
 	}, p.body.Reader())
+	if err != nil {
+		log.Error("part of a message could not be queued", "cause", err)
+	}
+	return err == nil
 }
 
-func partlySent(to []string, cause error) *Refusal {
-	return &Refusal{
-		Reason: ReasonLocal, Err: cause,
-		Text: "the message was delivered to the other recipients but not to " + strings.Join(to, ", ") + ", and could not be queued. Send it again to them alone",
+// partlySent turns the verdicts about lost recipients into refusals; nil if there are none. The reply is a
+// permanent one: at a temporary one the client would send to everybody again.
+func partlySent(recipients []recipient, lost []string) *Refusal {
+	if len(lost) == 0 {
+		return nil
 	}
+	r := &Refusal{
+		Reason: ReasonProvider, Code: 554, Enhanced: [3]int{5, 3, 0},
+		Text: "the message was sent, but not to everybody. Send it again to these recipients alone",
+	}
+	for i, one := range recipients {
+		if slices.Contains(lost, one.Address) {
+			v := refuse(one.Verdict, ReasonLocal, "the provider did not take it, and it could not be queued")
+			recipients[i].Verdict = v
+			r.Recipients = append(r.Recipients, RecipientRefusal{Address: v.Address, Reason: v.Reason, Text: v.Text})
+		}
+	}
+	return r
 }
 
 // record writes the decision log and notes which certificates were used. The message is

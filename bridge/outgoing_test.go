@@ -262,6 +262,41 @@ func TestPartialFailureGoesToTheOutbox(t *testing.T) {
 	w.mustNotLeak(secretBody)
 }
 
+// A part was delivered and the others could not even be queued: the reply names them, is permanent (or the
+// client would send to everybody again), and the decision log knows both.
+func TestPartialFailureNamesWhoGetsNothing(t *testing.T) {
+	w := newWorld(t)
+	a := w.open(w.options(alice, t.TempDir()))
+	if _, err := a.bridge.db.Writer().ExecContext(t.Context(), `ALTER TABLE outbox RENAME TO outbox_gone`); err != nil {
+		t.Fatal(err)
+	}
+	w.provider.Inject(bridgetest.Fault{Protocol: "smtp", Command: "BODY", Reply: "451 4.3.0 later", Times: 2})
+	to := []string{bob, carol, dave} // three parts: two ciphertexts and a clear copy
+	err := submit(t, a, message(alice, "nobody@alpha.test", "For three", secretBody), to...)
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal.Code != 554 || len(refusal.Recipients) != 2 {
+		t.Fatalf("%+v", err)
+	}
+	decisions := map[string]string{}
+	entries, err := a.bridge.Audit().List(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Event == "submit" {
+			decisions[e.Recipient] = e.Decision
+		}
+	}
+	sent := w.provider.Submissions()[0].To
+	for _, address := range to {
+		got := slices.Contains(sent, address)
+		named := slices.ContainsFunc(refusal.Recipients, func(r RecipientRefusal) bool { return r.Address == address })
+		if got == named || got == (decisions[address] == "refuse") || decisions[address] == "" {
+			t.Errorf("%s: got it %v, named %v, decision %q", address, got, named, decisions[address])
+		}
+	}
+}
+
 // A permanent failure of one part ends in a bounce in the user's own INBOX, sealed.
 func TestPartialFailureBounces(t *testing.T) {
 	w := newWorld(t)
@@ -278,6 +313,9 @@ func TestPartialFailureBounces(t *testing.T) {
 	bounce := waitFor(t, a, "INBOX", "could not be delivered", "For-two@alpha.test")
 	if !strings.Contains(bounce, "encryption=sealed") {
 		t.Errorf("the bounce is not sealed:\n%s", bounce)
+	}
+	if strings.Contains(bounce, "was delivered") { // another part may still be queued
+		t.Errorf("the bounce says more than is known:\n%s", bounce)
 	}
 	w.mustNotLeak(secretBody, "could not be delivered")
 }

@@ -256,21 +256,10 @@ func (b *Outbox) submitUpstream(ctx context.Context, m Message, body *body) erro
 	if !ok {
 		return fmt.Errorf("the account %s is not configured any more", m.Account)
 	}
-	t := upstream.Transaction{From: m.From, To: m.To, Body: body, UTF8: !ascii(append([]string{m.From}, m.To...))}
+	t := upstream.Transaction{From: m.From, To: m.To, Body: body, UTF8: m.UTF8}
 	results, err := p.Submit(ctx, []upstream.Transaction{t})
 	if err != nil {
 		return err
 	}
 	return results[0]
-}
-
-func ascii(all []string) bool {
-	for _, s := range all {
-		for i := range len(s) {
-			if s[i] >= 0x80 {
-				return false
-			}
-		}
-	}
-	return true
 }

@@ -32,6 +32,7 @@ type Message struct {
 	MessageID string // for the user and the log
 	From      string
 	To        []string
+	UTF8      bool // SMTPUTF8 was asked for (RFC 6531)
 	Queued    time.Time
 	NextTry   time.Time
 	Attempts  int
@@ -237,13 +238,13 @@ type row struct {
 	job       int64
 }
 
-const selectMessage = `SELECT id, account, message_id, sender, recipients, size, queued, next_try, attempts, last_error, given_up, delivered, job FROM outbox`
+const selectMessage = `SELECT id, account, message_id, sender, recipients, utf8, size, queued, next_try, attempts, last_error, given_up, delivered, job FROM outbox`
 
 func scan(s interface{ Scan(...any) error }) (row, error) {
 	var r row
 	var recipients string
 	var queued, next int64
-	err := s.Scan(&r.ID, &r.Account, &r.MessageID, &r.From, &recipients, &r.size, &queued, &next,
+	err := s.Scan(&r.ID, &r.Account, &r.MessageID, &r.From, &recipients, &r.UTF8, &r.size, &queued, &next,
 		&r.Attempts, &r.LastError, &r.givenUp, &r.delivered, &r.job)
 	if err != nil {
 		return row{}, err
@@ -259,8 +260,8 @@ func insert(ctx context.Context, tx *sql.Tx, m Message, givenUp bool) (int64, er
 		return 0, err
 	}
 	result, err := tx.ExecContext(ctx,
-		`INSERT INTO outbox (account, message_id, sender, recipients, size, queued, next_try, last_error, given_up) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?)`,
-		m.Account, m.MessageID, m.From, string(recipients), m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp)
+		`INSERT INTO outbox (account, message_id, sender, recipients, utf8, size, queued, next_try, last_error, given_up) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)`,
+		m.Account, m.MessageID, m.From, string(recipients), m.UTF8, m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp)
 	if err != nil {
 		return 0, err
 	}

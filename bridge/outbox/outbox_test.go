@@ -229,6 +229,22 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// What the client asked for is asked of the provider, whatever the addresses look like.
+func TestKeepsSMTPUTF8(t *testing.T) {
+	r := newTestRig(t)
+	defer r.start(t)()
+	m := Message{Account: "alice@alpha.test", From: "alice@alpha.test", To: []string{"bob@bravo.test"}, UTF8: true, NextTry: time.Now()}
+	if err := r.Add(t.Context(), m, bytes.NewReader(nil)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "delivered", r.empty(t))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.sent) != 1 || !r.sent[0].UTF8 {
+		t.Errorf("%+v", r.sent)
+	}
+}
+
 func TestRetryMakesItDue(t *testing.T) {
 	r := newTestRig(t)
 	r.answers = []error{temporary()}
