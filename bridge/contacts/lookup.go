@@ -31,8 +31,8 @@ type Lookup struct {
 }
 
 // Lookup finds the certificate for a recipient: the pinned one if usable, else by
-// the Finder; a first find is pinned. A pin that came with mail is used once the Finder has
-// been asked. Fresh positive and negative answers are served
+// the Finder; a first find is pinned. Before the first use of a pin that came with mail the Finder is
+// asked, too. Fresh positive and negative answers are served
 // from the database (positive: refreshed daily in the background; negative: 1 h;
 // inconclusive: never cached). It never blocks longer than the Finder's deadline.
 func (b *Book) Lookup(ctx context.Context, address string) Lookup {
@@ -49,7 +49,7 @@ func (b *Book) Lookup(ctx context.Context, address string) Lookup {
 	var changed *ChangedError
 	pinned := usable == nil || errors.As(usable, &changed)
 	switch {
-	case pinned && r.hearsay() && last.concluded.IsZero() && b.mayAsk(last):
+	case pinned && r.hearsay() && r.lastUsed.IsZero() && b.mayAsk(last): // the network may know better
 	case pinned:
 		b.refresh(address, usable == nil, last)
 		return Lookup{Contact: r.contact(), Usable: usable, Conclusive: true}
