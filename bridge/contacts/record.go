@@ -65,10 +65,10 @@ func (r *record) usable(at time.Time) error {
 	return r.pinned.Check(r.address, at)
 }
 
-// hearsay says whether the pin came with mail, which anybody may have written, and not by a place that
-// answers for the address or by the user.
+// hearsay says whether the pin came with mail, which anybody may have written, or from where anybody may
+// publish, and not by a place that answers for the address or by the user.
 func (r *record) hearsay() bool {
-	return r.pinned != nil && (r.source == SourceAutocrypt || r.source == SourceGossip)
+	return r.pinned != nil && (r.source == SourceAutocrypt || r.source == SourceGossip || r.source == Source(keydisc.HKP))
 }
 
 func (r *record) seen(at time.Time) {
@@ -116,13 +116,14 @@ func (r *record) answered(a keydisc.Answer, at time.Time) error {
 	switch {
 	case r.pinned == nil && other.Certificate != nil:
 		r.pin(other.Certificate, Source(other.Source), at)
-	case same.Certificate != nil && usable:
+	case same.Authenticated && usable:
 		// The pin is published: whatever else is published beside it, or came with mail, is no change.
 		r.pending, r.pendingSource = nil, ""
 		if r.hearsay() {
 			r.source = Source(same.Source)
 		}
-	case other.Certificate == nil:
+	case !other.Authenticated:
+		// Nothing else, or where anybody may publish: that starts a pin but contests none.
 	case r.hearsay() && r.lastUsed.IsZero():
 		// What came with mail gives way as long as nothing was encrypted to it.
 		r.pin(other.Certificate, Source(other.Source), at)
