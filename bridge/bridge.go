@@ -141,16 +141,18 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 
 // Run keeps all accounts in step and works the outbox until ctx ends.
 func (b *Bridge) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return b.outbox.Run(ctx) })
-	group.Go(func() error { return b.followTrust(ctx) })
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.outbox.Run(inner) })
+	group.Go(func() error { return b.followTrust(inner) })
 	for _, a := range b.accounts {
-		group.Go(func() error { return a.run(ctx) })
+		group.Go(func() error { return a.run(inner) })
 	}
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	err := group.Wait()
+	if ctx.Err() != nil { // it was called off; the database says "interrupted" to a query under way
+		b.log.Debug("the bridge ends", "cause", err)
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Close ends all connections and closes the database. Run has ended.

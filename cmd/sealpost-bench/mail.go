@@ -229,9 +229,12 @@ func (w writer) paragraphs(size int, p planted) []string {
 		}
 		list = append(list, strings.Join(words, " ")+".")
 	}
-	for word, has := range map[string]bool{rareWord: p.rare, commonWord: p.common, shortWord: p.short} {
-		if has {
-			list[0] = word + " " + list[0]
+	for _, special := range []struct {
+		word string
+		has  bool
+	}{{rareWord, p.rare}, {commonWord, p.common}, {shortWord, p.short}} {
+		if special.has {
+			list[0] = special.word + " " + list[0]
 		}
 	}
 	return list
