@@ -82,9 +82,7 @@ func (a *Account) ExportCertificate(f keydisc.Fingerprint) ([]byte, error) {
 func (b *Bridge) ImportContacts(ctx context.Context, certificates []*keydisc.Certificate) ([]contacts.Contact, error) {
 	imported, err := b.contacts.Import(ctx, certificates)
 	for _, c := range imported {
-		err = errors.Join(err, b.audit.Append(ctx, audit.Entry{
-			Time: b.now(), Event: "contact", Recipient: c.Address, Fingerprint: string(c.Certificate.Fingerprint()), Detail: "imported",
-		}))
+		err = errors.Join(err, b.recordContact(ctx, "imported", c, nil))
 	}
 	return imported, err
 }

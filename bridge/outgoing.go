@@ -120,13 +120,16 @@ func factsOf(address string, l contacts.Lookup) RecipientFacts {
 	f := RecipientFacts{Address: address, Ever: l.Ever, Conclusive: l.Conclusive}
 	var changed *contacts.ChangedError
 	var unusable *keydisc.UnusableError
+	var blocked *contacts.BlockedError
 	switch {
+	case errors.As(l.Usable, &blocked):
+		f.Blocked = true
 	case l.Usable == nil && l.Certificate != nil:
 		f.Usable = true
 	case errors.As(l.Usable, &changed):
 		f.Problem = ReasonCertificate
 		f.ProblemTxt = "the certificate of this address has changed from " + string(changed.Pinned) + " to " + string(changed.Pending) +
-			". Ask the recipient over another channel whether that is right, then import the new one (sealpost contact import)"
+			". Ask the recipient over another channel whether that is right; then take the new one (sealpost contact accept " + address + ") or keep the old one (sealpost contact verify " + address + ")"
 	case errors.As(l.Usable, &unusable):
 		f.Problem = ReasonCertificate
 		f.ProblemTxt = "the certificate of this address cannot be used (" + string(unusable.Reason) +

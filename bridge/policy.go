@@ -71,6 +71,7 @@ type MessageFacts struct {
 // knows nothing and is refused.
 type RecipientFacts struct {
 	Address    string
+	Blocked    bool   // by the user: nothing goes there
 	Usable     bool   // a certificate that may be encrypted to now
 	Problem    Reason // why a known certificate may not be used; "" if none is known
 	ProblemTxt string // the same in words
@@ -104,6 +105,8 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 	mode, rule := p.modeFor(m, r.Address)
 	v := Verdict{Address: r.Address, Rule: rule}
 	switch {
+	case r.Blocked:
+		return refuse(v, ReasonPolicy, "you have blocked this address. To write to it again: sealpost contact block --off "+r.Address)
 	case m.Ciphertext:
 		v.Decision, v.Rule = Encrypt, "encrypted by the mail program"
 	case mode == Never:

@@ -79,6 +79,8 @@ func parseRecipients(t *testing.T, s string) []RecipientFacts {
 			r.Ever = true
 		case "changed":
 			r.Problem, r.Ever, r.Conclusive = ReasonCertificate, true, true
+		case "blocked":
+			r.Blocked, r.Ever, r.Conclusive = true, true, true
 		case "unknown":
 		default:
 			t.Fatalf("unknown facts %q", facts)
@@ -112,13 +114,16 @@ func TestPolicyFailsClosed(t *testing.T) {
 		}
 		r := RecipientFacts{
 			Address: "a@x", Usable: rapid.Bool().Draw(t, "usable"), Ever: rapid.Bool().Draw(t, "ever"), Conclusive: rapid.Bool().Draw(t, "conclusive"),
-			Problem: rapid.SampledFrom([]Reason{"", ReasonCertificate}).Draw(t, "problem"),
+			Problem: rapid.SampledFrom([]Reason{"", ReasonCertificate}).Draw(t, "problem"), Blocked: rapid.Bool().Draw(t, "blocked"),
 		}
 		v := p.Decide(m, []RecipientFacts{r})[0]
 		asked := m.Force == ForceClear || (p.Default == Never && m.Force == ForceNothing)
 		mayBeClear := p.Default == Prefer && m.Force == ForceNothing && !r.Usable && !r.Ever && r.Conclusive && r.Problem == ""
 		if v.Decision == Cleartext && (m.RepliesToEncrypted || (!asked && !mayBeClear)) {
 			t.Fatalf("clear text for %+v %+v %+v", p, m, r)
+		}
+		if r.Blocked && v.Decision != Refuse {
+			t.Fatalf("something goes to a blocked address: %+v", v)
 		}
 		if v.Decision == Encrypt && !r.Usable {
 			t.Fatalf("encrypt without a certificate: %+v", r)

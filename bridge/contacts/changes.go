@@ -44,7 +44,7 @@ func (b *Book) Settled(ctx context.Context, c Change) error {
 // standing is what signatures by the address are judged by.
 func (r *record) standing() string {
 	c := r.contact()
-	return fmt.Sprintf("%s %s %x %x", c.Trust, c.Pending, blob(r.pinned), blob(r.pending))
+	return fmt.Sprintf("%s %s %t %x %x", c.Trust, c.Pending, c.Blocked, blob(r.pinned), blob(r.pending))
 }
 
 // noteChange notes a change of standing with the change itself.

@@ -48,6 +48,8 @@ type Contact struct {
 	LastUsed    time.Time           // zero: never encrypted to
 	Pending     keydisc.Fingerprint // a conflicting certificate waiting for the user; "" none
 	Ever        bool                // this address had a certificate at some time, usable or not
+	Verified    time.Time           // when the user compared the pinned certificate; zero: never
+	Blocked     bool                // no mail goes there
 }
 
 // Options of a Book.

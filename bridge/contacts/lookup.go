@@ -22,7 +22,7 @@ const (
 type Lookup struct {
 	Contact
 	// Usable is nil if Certificate may be encrypted to now; else the reason: an
-	// *keydisc.UnusableError, *ChangedError, or ErrNone.
+	// *keydisc.UnusableError, *ChangedError, *BlockedError, or ErrNone.
 	Usable error
 	// Conclusive is false if no usable certificate was found and some method could
 	// not give a definite answer; Cause then says why (for the log).
@@ -49,6 +49,8 @@ func (b *Book) Lookup(ctx context.Context, address string) Lookup {
 	var changed *ChangedError
 	pinned := usable == nil || errors.As(usable, &changed)
 	switch {
+	case r.blocked:
+		return Lookup{Contact: r.contact(), Usable: usable, Conclusive: true}
 	case pinned && r.hearsay() && r.lastUsed.IsZero() && b.mayAsk(last): // the network may know better
 	case pinned:
 		b.refresh(address, usable == nil, last)
@@ -197,7 +199,7 @@ func (b *Book) ForVerification(ctx context.Context, address string) []Contact {
 		b.options.Log.Warn("certificates for verification", "error", err)
 		return nil
 	}
-	if r.pinned == nil && r.ever() && b.mayAsk(last) {
+	if r.pinned == nil && r.ever() && !r.blocked && b.mayAsk(last) {
 		if found := b.await(ctx, address, r); found.Certificate != nil {
 			return []Contact{found.Contact}
 		}

@@ -19,7 +19,9 @@ type record struct {
 	firstSeen     time.Time             // zero: the address never had a certificate
 	lastUsed      time.Time
 	heard         time.Time // effective date of the newest Autocrypt field
-	was           string    // its standing when it was loaded
+	verified      time.Time // zero: the pin has not been compared
+	blocked       bool
+	was           string // its standing when it was loaded
 }
 
 func (r *record) ever() bool { return !r.firstSeen.IsZero() }
@@ -27,21 +29,28 @@ func (r *record) ever() bool { return !r.firstSeen.IsZero() }
 func (r *record) contact() Contact {
 	c := Contact{
 		Address: r.address, Certificate: r.pinned, Source: r.source, Trust: Unknown,
-		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever(),
+		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever(), Verified: r.verified, Blocked: r.blocked,
 	}
 	switch {
 	case r.pending != nil:
 		c.Trust, c.Pending = Changed, r.pending.Fingerprint()
 	case r.pinned != nil:
-		c.Trust = Pinned
+		c.Trust = r.pinTrust()
 	}
 	return c
+}
+
+func (r *record) pinTrust() Trust {
+	if r.verified.IsZero() {
+		return Pinned
+	}
+	return Verified
 }
 
 // signers are the contacts by whom a signature may be: the one with the pinned certificate, and the one
 // with the pending one, whose the change is.
 func (r *record) signers() []Contact {
-	if r.pinned == nil {
+	if r.pinned == nil || r.blocked {
 		return nil
 	}
 	pinned := r.contact()
@@ -49,7 +58,7 @@ func (r *record) signers() []Contact {
 		return []Contact{pinned}
 	}
 	pending := pinned
-	pinned.Trust = Pinned
+	pinned.Trust = r.pinTrust()
 	pending.Certificate, pending.Source = r.pending, r.pendingSource
 	return []Contact{pinned, pending}
 }
@@ -57,6 +66,8 @@ func (r *record) signers() []Contact {
 // usable is nil if mail may be encrypted to the pin.
 func (r *record) usable(at time.Time) error {
 	switch {
+	case r.blocked:
+		return &BlockedError{r.address}
 	case r.pinned == nil:
 		return ErrNone
 	case r.pending != nil:
@@ -68,7 +79,7 @@ func (r *record) usable(at time.Time) error {
 // hearsay says whether the pin came with mail, which anybody may have written, or from where anybody may
 // publish, and not by a place that answers for the address or by the user.
 func (r *record) hearsay() bool {
-	return r.pinned != nil && (r.source == SourceAutocrypt || r.source == SourceGossip || r.source == Source(keydisc.HKP))
+	return r.pinned != nil && r.verified.IsZero() && (r.source == SourceAutocrypt || r.source == SourceGossip || r.source == Source(keydisc.HKP))
 }
 
 func (r *record) seen(at time.Time) {
@@ -77,7 +88,11 @@ func (r *record) seen(at time.Time) {
 	}
 }
 
+// pin pins a certificate. What the user has compared was the one before, unless it is the same.
 func (r *record) pin(c *keydisc.Certificate, s Source, at time.Time) {
+	if !r.isPinned(c) {
+		r.verified = time.Time{}
+	}
 	r.pinned, r.source = c, s
 	r.seen(at)
 }
@@ -187,11 +202,8 @@ func (r *record) replace(c *keydisc.Certificate, at time.Time) error {
 	} else if err := c.Check(r.address, at); err != nil {
 		return err
 	}
-	for _, old := range []*keydisc.Certificate{r.pinned, r.pending} {
-		if old != nil && !slices.Contains(r.dismissed, old.Fingerprint()) {
-			r.dismissed = append(r.dismissed, old.Fingerprint())
-		}
-	}
+	r.dismiss(r.pinned)
+	r.dismiss(r.pending)
 	r.dismissed = slices.DeleteFunc(r.dismissed, func(f keydisc.Fingerprint) bool { return f == c.Fingerprint() })
 	r.pending, r.pendingSource = nil, ""
 	r.pin(c, SourceImport, at)

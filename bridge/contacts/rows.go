@@ -33,7 +33,7 @@ func (r ready) QueryRowContext(ctx context.Context, query string, args ...any) *
 	return stmt.QueryRowContext(ctx, args...)
 }
 
-const columns = `address, certificate, source, pending, pending_source, dismissed, first_seen, last_used, heard`
+const columns = `address, certificate, source, pending, pending_source, dismissed, first_seen, last_used, heard, verified, blocked`
 
 // load reads the record of a normalised address; one that never had a certificate has an empty record.
 func load(ctx context.Context, q querier, address string) (record, error) {
@@ -65,15 +65,15 @@ func scan(into func(...any) error) (record, error) {
 	var r record
 	var pinned, pending []byte
 	var dismissed string
-	var firstSeen, lastUsed, heard int64
-	err := into(&r.address, &pinned, &r.source, &pending, &r.pendingSource, &dismissed, &firstSeen, &lastUsed, &heard)
+	var firstSeen, lastUsed, heard, verified int64
+	err := into(&r.address, &pinned, &r.source, &pending, &r.pendingSource, &dismissed, &firstSeen, &lastUsed, &heard, &verified, &r.blocked)
 	if err != nil {
 		return r, err
 	}
 	for _, f := range strings.Fields(dismissed) {
 		r.dismissed = append(r.dismissed, keydisc.Fingerprint(f))
 	}
-	r.firstSeen, r.lastUsed, r.heard = fromNano(firstSeen), fromNano(lastUsed), fromNano(heard)
+	r.firstSeen, r.lastUsed, r.heard, r.verified = fromNano(firstSeen), fromNano(lastUsed), fromNano(heard), fromNano(verified)
 	if r.pinned, err = parse(pinned); err == nil {
 		r.pending, err = parse(pending)
 	}
@@ -100,12 +100,12 @@ func (r *record) save(ctx context.Context, tx *sql.Tx) error {
 	for _, f := range r.dismissed {
 		dismissed = append(dismissed, string(f))
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO contact (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, `INSERT INTO contact (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (address) DO UPDATE SET certificate = excluded.certificate, source = excluded.source,
 			pending = excluded.pending, pending_source = excluded.pending_source, dismissed = excluded.dismissed,
-			heard = excluded.heard`,
+			heard = excluded.heard, verified = excluded.verified, blocked = excluded.blocked`,
 		r.address, blob(r.pinned), string(r.source), blob(r.pending), string(r.pendingSource), strings.Join(dismissed, " "),
-		toNano(r.firstSeen), toNano(r.lastUsed), toNano(r.heard))
+		toNano(r.firstSeen), toNano(r.lastUsed), toNano(r.heard), toNano(r.verified), r.blocked)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,17 @@ func (w *world) step(line string) error {
 		return w.book.Used(w.t.Context(), words[1], w.book.options.Now())
 	case "import":
 		return expect(w.imports(words[1]), want)
+	case "accept":
+		_, err := w.book.Accept(w.t.Context(), words[1])
+		return refusedOr(err, want)
+	case "verify":
+		_, err := w.book.Verify(w.t.Context(), words[1], certificate(w.t, words[2]).Fingerprint())
+		return refusedOr(err, want)
+	case "block", "unblock":
+		_, err := w.book.Block(w.t.Context(), words[1], words[0] == "block")
+		return err
+	case "forget":
+		return refusedOr(w.book.Forget(w.t.Context(), words[1]), want)
 	case "asked":
 		return expect(strconv.Itoa(int(w.requests.Swap(0))), words[1])
 	}
@@ -71,6 +82,13 @@ func (w *world) step(line string) error {
 func expect(got, want string) error {
 	if got != want {
 		return fmt.Errorf("got %s", got)
+	}
+	return nil
+}
+
+func refusedOr(err error, want string) error {
+	if (err != nil) != (want == "refused") {
+		return fmt.Errorf("got %w", err)
 	}
 	return nil
 }
@@ -95,9 +113,12 @@ func (w *world) lookup(address string) string {
 func (w *world) verdict(l Lookup) string {
 	var changed *ChangedError
 	var unusable *keydisc.UnusableError
+	var blocked *BlockedError
 	switch {
 	case l.Usable == nil:
 		return "usable"
+	case errors.As(l.Usable, &blocked) && l.Blocked:
+		return "blocked"
 	case errors.As(l.Usable, &changed) && l.Pending == changed.Pending:
 		return "changed-" + w.nameOf(changed.Pending)
 	case errors.As(l.Usable, &unusable) && l.Ever:
