@@ -15,7 +15,12 @@ import (
 type contactCmd struct {
 	List   contactListCmd   `cmd:"" help:"List the certificates known."`
 	Find   contactFindCmd   `cmd:"" help:"Look for the certificate of an address now."`
+	Show   contactShowCmd   `cmd:"" help:"Show what is known of an address."`
 	Import contactImportCmd `cmd:"" help:"Take certificates from a file and pin them."`
+	Accept contactAcceptCmd `cmd:"" help:"Take the other certificate that was seen for an address."`
+	Verify contactVerifyCmd `cmd:"" help:"Compare safety numbers with a contact, and record it."`
+	Block  contactBlockCmd  `cmd:"" help:"Send nothing to an address."`
+	Forget contactForgetCmd `cmd:"" help:"Forget all about an address."`
 }
 
 func (contactCmd) Help() string { return "Example:\n\n    sealpost contact find bob@bravo.test" }
@@ -30,12 +35,14 @@ type contactInfo struct {
 	LastUsed    *time.Time `json:"last_used"`
 	Expires     *time.Time `json:"expires"`
 	Pending     string     `json:"pending"`
+	Verified    *time.Time `json:"verified,omitempty"`
+	Blocked     bool       `json:"blocked,omitempty"`
 }
 
 func infoOf(c contacts.Contact) contactInfo {
 	info := contactInfo{
 		Address: c.Address, Source: string(c.Source), Trust: string(c.Trust), FirstSeen: c.FirstSeen.UTC(),
-		LastUsed: unlessZero(c.LastUsed), Pending: string(c.Pending),
+		LastUsed: unlessZero(c.LastUsed), Pending: string(c.Pending), Verified: unlessZero(c.Verified), Blocked: c.Blocked,
 	}
 	if c.Certificate != nil {
 		info.Fingerprint, info.Expires = string(c.Certificate.Fingerprint()), unlessZero(c.Certificate.Expires())
@@ -67,10 +74,26 @@ func printContacts(g *globals, infos []contactInfo, asJSON bool) error {
 	for _, c := range infos {
 		fmt.Fprintf(g.stdout, "%s\n  %s, from %s, %s\n", c.Address, orNone(c.Fingerprint), orNone(c.Source), c.Trust)
 		if c.Pending != "" {
-			fmt.Fprintf(g.stdout, "  another certificate was seen: %s; nothing is sent until you import one of them\n", c.Pending)
+			fmt.Fprintf(g.stdout, "  another certificate was seen: %s; nothing is sent until you take it (contact accept) or verify one of them\n", c.Pending)
+		}
+		if c.Verified != nil {
+			fmt.Fprintf(g.stdout, "  verified %s%s\n", c.Verified.Format(time.DateOnly), verifyAgain(*c.Verified))
+		}
+		if c.Blocked {
+			fmt.Fprintln(g.stdout, "  blocked: nothing is sent there")
 		}
 	}
 	return nil
+}
+
+// verifiedFor is how long a comparison counts as recent: devices and habits change.
+const verifiedFor = 365 * 24 * time.Hour
+
+func verifyAgain(at time.Time) string {
+	if time.Since(at) < verifiedFor {
+		return ""
+	}
+	return "; compare again (contact verify)"
 }
 
 func orNone(s string) string {
