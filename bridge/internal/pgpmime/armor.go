@@ -23,7 +23,7 @@ type armorWriter struct {
 func newArmor(w io.Writer, checksum bool) *armorWriter {
 	a := &armorWriter{out: bufio.NewWriterSize(w, 32<<10), checksum: checksum, crc: crc24Init}
 	a.base64 = base64.NewEncoder(base64.StdEncoding, armorLines{a})
-	_, _ = a.out.WriteString(string(armorBegin) + "\r\n\r\n") // a bufio.Writer reports errors at Flush
+	_, _ = a.out.WriteString("-----BEGIN " + armoredMessage + "-----\r\n\r\n") // a bufio.Writer reports errors at Flush
 	return a
 }
 
@@ -47,7 +47,7 @@ func (a *armorWriter) Close() error {
 		crc := []byte{byte(a.crc >> 16), byte(a.crc >> 8), byte(a.crc)}
 		end.WriteString("=" + base64.StdEncoding.EncodeToString(crc) + "\r\n")
 	}
-	end.WriteString(string(armorEnd) + "\r\n")
+	end.WriteString("-----END " + armoredMessage + "-----\r\n")
 	_, _ = a.out.WriteString(end.String())
 	return a.out.Flush()
 }

@@ -67,7 +67,7 @@ func classify(src mimescan.Source) (shape, error) {
 func (s *shape) asMultipart(src mimescan.Source) error {
 	switch s.root.MediaType {
 	case "multipart/signed":
-		if isSigned(s.root) && len(s.head.fields.Values("Content-Type")) == 1 {
+		if isSigned(s.root) {
 			s.kind = kindSigned
 		}
 		return nil
@@ -90,11 +90,15 @@ func isSigned(p *mimescan.Part) bool {
 }
 
 // encryptedPart is the ciphertext of a well-formed multipart/encrypted (RFC 3156 §4): exactly
-// two parts of the right types; otherwise nil.
+// two parts of the right types, which every reader finds; otherwise nil.
 func encryptedPart(src mimescan.Source, p *mimescan.Part) (*mimescan.Part, error) {
 	if p.MediaType != "multipart/encrypted" || p.Limited || len(p.Children) != 2 ||
 		!strings.EqualFold(p.Params["protocol"], "application/pgp-encrypted") {
 		return nil, nil
+	}
+	h, err := mimescan.ReadHeader(src, p.Header)
+	if err != nil || !unambiguous(h, p) {
+		return nil, err
 	}
 	return controlled(src, p.Children[0], p.Children[1])
 }
@@ -142,48 +146,11 @@ func (s *shape) mangled(src mimescan.Source) (*mimescan.Part, error) {
 	return controlled(src, parts[1], parts[2])
 }
 
-var (
-	armorBegin = []byte("-----BEGIN PGP MESSAGE-----")
-	armorEnd   = []byte("-----END PGP MESSAGE-----")
-)
-
 // asInline recognises a text that is one OpenPGP message from its first line to its last.
 func (s *shape) asInline(src mimescan.Source) error {
-	whole, err := wholeArmor(mimescan.DecodeBody(src, s.root))
+	whole, err := wholeArmor(mimescan.DecodeBody(src, s.root), armoredMessage, anyArmorHeader)
 	if whole {
 		s.kind, s.ciphertext, s.reason = kindEncrypted, s.root, reasonInline
 	}
 	return err
-}
-
-// wholeArmor says whether r holds one armored OpenPGP message and white space around it.
-func wholeArmor(r io.Reader) (bool, error) {
-	var state armorState
-	err := eachLine(r, func(line []byte) bool { return state.line(line) })
-	return state == armorEnded, err
-}
-
-// armorState is where in the armor a line-by-line reading is.
-type armorState int
-
-const (
-	armorBefore armorState = iota
-	armorInside
-	armorEnded
-	armorBad
-)
-
-// line takes the next line without its white space; false once the answer is no.
-func (a *armorState) line(line []byte) bool {
-	switch {
-	case *a == armorBefore && len(line) == 0, *a == armorEnded && len(line) == 0:
-	case *a == armorBefore && bytes.Equal(line, armorBegin):
-		*a = armorInside
-	case *a == armorInside && bytes.Equal(line, armorEnd):
-		*a = armorEnded
-	case *a == armorInside && !bytes.HasPrefix(line, []byte("-----")):
-	default:
-		*a = armorBad
-	}
-	return *a != armorBad
 }

@@ -199,12 +199,10 @@ func addrSpecs(h mimescan.Header, name string) []string {
 }
 
 // soleFrom is the one address of the one From field, "" if there is any doubt about it: two
-// fields, two addresses, a group, or lines that are no fields at all.
+// fields, two addresses, a group, lines that are no fields at all or are lines to some readers only.
 func soleFrom(h mimescan.Header) string {
-	for _, f := range h {
-		if f.Name == "" {
-			return ""
-		}
+	if hasJunk(h) || bareCR(h) {
+		return ""
 	}
 	values := h.Values("From")
 	if len(values) != 1 || len(values[0]) > 2000 || strings.ContainsAny(unquoted(values[0]), ":;") {

@@ -37,7 +37,7 @@ func hides(message mimescan.Source, header func(mimescan.Header) bool) (bool, er
 	if err != nil || !alone {
 		return false, firstError(err, f)
 	}
-	whole, err := wholeArmor(mimescan.DecodeBody(src, s.ciphertext))
+	whole, err := wholeArmor(mimescan.DecodeBody(src, s.ciphertext), armoredMessage, isQuietArmorHeader)
 	if err != nil || !whole {
 		return false, firstError(err, f)
 	}
@@ -53,10 +53,8 @@ func firstError(err error, f *faults) error {
 }
 
 func hidesSubject(h mimescan.Header) bool {
-	for _, f := range h {
-		if f.Name == "" { // text to some readers
-			return false
-		}
+	if hasJunk(h) {
+		return false
 	}
 	for _, name := range []string{"Subject", "Comments", "Keywords", "Thread-Topic"} {
 		for _, value := range h.Values(name) {
@@ -71,29 +69,28 @@ func hidesSubject(h mimescan.Header) bool {
 }
 
 // standardPreamble is what widespread mail programs write for readers without MIME.
-var standardPreamble = regexp.MustCompile(`^This is an OpenPGP/MIME encrypted message \(RFC \d+ and \d+\)\.?$`)
+var standardPreamble = regexp.MustCompile(`^(This is an OpenPGP/MIME (encrypted|signed) message \(RFC \d+ and \d+\)\.?|` +
+	`This is a (multi-part message|cryptographically signed message) in MIME format\.{0,3}|` +
+	`This is a MIME-formatted message\.  If you see this text it means that your\s+E-mail software does not support MIME-formatted messages\.)$`)
 
 // nothingBeside says whether the preamble and the epilogue of a multipart of two parts hold no text.
-func nothingBeside(src mimescan.Source, root *mimescan.Part) (bool, error) {
-	before, err := text(src, mimescan.Span{Start: root.Body.Start, End: root.Children[0].Header.Start})
-	if err != nil {
+func nothingBeside(src mimescan.Source, multipart *mimescan.Part) (bool, error) {
+	boundary := "--" + multipart.Params["boundary"]
+	preamble, short, err := text(src, mimescan.Span{Start: multipart.Body.Start, End: multipart.Children[0].Header.Start})
+	preamble = strings.TrimSpace(strings.TrimSuffix(preamble, boundary))
+	if err != nil || !short || preamble != "" && !standardPreamble.MatchString(preamble) {
 		return false, err
 	}
-	boundary := "--" + root.Params["boundary"]
-	preamble := strings.TrimSpace(strings.TrimSuffix(before, boundary))
-	after, err := text(src, mimescan.Span{Start: root.Children[1].Body.End, End: src.Size()})
-	if err != nil {
-		return false, err
-	}
-	epilogue := strings.TrimSpace(strings.TrimPrefix(after, boundary+"--"))
-	return (preamble == "" || standardPreamble.MatchString(preamble)) && epilogue == "", nil
+	epilogue, short, err := text(src, mimescan.Span{Start: multipart.Children[1].Body.End, End: multipart.Body.End})
+	return short && strings.TrimPrefix(epilogue, boundary+"--") == "", err
 }
 
-// text is the beginning of a span without surrounding white space: enough of it to see that it
-// is not empty.
-func text(src mimescan.Source, span mimescan.Span) (string, error) {
-	b, err := io.ReadAll(io.NewSectionReader(src, span.Start, min(span.Len(), 4<<10)))
-	return strings.TrimSpace(string(b)), err
+// text is a span without surrounding white space; not short if it is longer than anything that is
+// to be taken for empty.
+func text(src mimescan.Source, span mimescan.Span) (s string, short bool, err error) {
+	const limit = 4 << 10
+	b, err := io.ReadAll(io.NewSectionReader(src, span.Start, min(span.Len(), limit)))
+	return strings.TrimSpace(string(b)), span.Len() <= limit, err
 }
 
 // isCiphertext says whether r is session keys and integrity-protected data to its end. The library

@@ -86,9 +86,13 @@ func (o *opener) verifyInside(packets *spool.Spool, from sender) (v verdict) {
 }
 
 // verifyDetached checks a multipart/signed (RFC 3156 §5): the first part with its header, over
-// the bytes as they are, but for line ends.
+// the bytes as they are, but for line ends. It is bad if programs may show anything else.
 func (o *opener) verifyDetached(src mimescan.Source, signed *mimescan.Part, from sender) (v verdict) {
 	defer guardVerdict(&v)
+	all, err := signsAll(src, signed)
+	if o.note(err); err != nil || !all {
+		return verdict{signature: SignatureBad, reason: reasonMalformed}
+	}
 	text, signature := signed.Children[0], signed.Children[1]
 	sigs, err := readSignatures(mimescan.DecodeBody(src, signature))
 	if err != nil {

@@ -1,0 +1,96 @@
+package pgpmime
+
+import (
+	"io"
+	"regexp"
+	"strings"
+)
+
+// What is between the dashes of an armor (RFC 9580 §6.2).
+const (
+	armoredMessage   = "PGP MESSAGE"
+	armoredSignature = "PGP SIGNATURE"
+)
+
+// wholeArmor says whether r holds one armored block of that kind and white space around it: the
+// armor headers that allowed lets pass, base64 and its checksum. The errors are those of reading.
+func wholeArmor(r io.Reader, kind string, allowed func(header string) bool) (bool, error) {
+	a := armorScan{kind: kind, allowed: allowed}
+	err := eachLine(r, func(line []byte) bool { return a.line(string(line)) })
+	return a.state == armorEnded, err
+}
+
+// armorScan is where in the armor a line-by-line reading is.
+type armorScan struct {
+	kind    string
+	allowed func(header string) bool
+	headers int
+	state   armorState
+}
+
+type armorState int
+
+const (
+	armorBefore armorState = iota
+	armorHeaders
+	armorData
+	armorPadded // after the end of the base64
+	armorEnded
+	armorBad
+)
+
+// line takes the next line without its white space; false once the answer is no.
+func (a *armorScan) line(line string) bool {
+	switch {
+	case a.state == armorBefore && line == "-----BEGIN "+a.kind+"-----":
+		a.state = armorHeaders
+	case a.state == armorHeaders && line == "":
+		a.state = armorData
+	case line == "":
+	case a.state == armorHeaders:
+		a.header(line)
+	case a.state == armorData || a.state == armorPadded:
+		a.data(line)
+	default:
+		a.state = armorBad
+	}
+	return a.state != armorBad
+}
+
+// maxArmorHeaders is more than any program writes.
+const maxArmorHeaders = 5
+
+func (a *armorScan) header(line string) {
+	if a.headers++; a.headers > maxArmorHeaders || !a.allowed(line) {
+		a.state = armorBad
+	}
+}
+
+var (
+	base64Line   = regexp.MustCompile(`^[A-Za-z0-9+/]+={0,2}$`)
+	checksumLine = regexp.MustCompile(`^=[A-Za-z0-9+/]{4}$`)
+)
+
+func (a *armorScan) data(line string) {
+	switch {
+	case line == "-----END "+a.kind+"-----":
+		a.state = armorEnded
+	case a.state == armorData && checksumLine.MatchString(line):
+		a.state = armorPadded
+	case a.state == armorData && base64Line.MatchString(line):
+	default:
+		a.state = armorBad
+	}
+}
+
+var (
+	armorHeader      = regexp.MustCompile(`^(Version|Comment|Charset|MessageID|Hash):( .{0,120})?$`)
+	quietArmorHeader = regexp.MustCompile(`^(Version: [ -~]{1,60}|Charset: [A-Za-z0-9_-]{1,30}|Comment: ((Using GnuPG with|GPGTools - |Processed by Mailvelope)[ -~]{0,60}|https?://[!-~]{1,60}))$`)
+)
+
+// anyArmorHeader lets pass what programs and their users write above the base64.
+func anyArmorHeader(line string) bool { return armorHeader.MatchString(strings.ToValidUTF8(line, "?")) }
+
+// quietArmorHeader lets pass what cannot be part of the text that is encrypted: no comment but the
+// standing ones of widespread programs.
+func isQuietArmorHeader(line string) bool { return quietArmorHeader.MatchString(line) }
