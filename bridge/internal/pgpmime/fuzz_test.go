@@ -94,10 +94,11 @@ func FuzzPayload(f *testing.F) {
 	})
 }
 
-// FuzzWithStatus: exactly one status field, on top.
+// FuzzWithStatus: exactly one status field, on top, with the very value that was written.
 func FuzzWithStatus(f *testing.F) {
 	seeds(f)
 	f.Add([]byte("A: b\rX-Sealpost-Status: c\n"))
+	f.Add([]byte(" ; signature=good\r\nA: b\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var out bytes.Buffer
 		if err := WithStatus(&out, bytes.NewReader(message), "ours"); err != nil {
@@ -106,6 +107,9 @@ func FuzzWithStatus(f *testing.F) {
 		h, err := readHead(bytes.NewReader(out.Bytes()))
 		if err != nil {
 			return
+		}
+		if value := h.fields[0].Value(); value != "ours" {
+			t.Fatalf("status is %q", value)
 		}
 		for i, field := range h.fields {
 			if lookalike(field.Raw) != (i == 0) {

@@ -11,7 +11,8 @@ import (
 
 // Normalise copies a message with every line ending as CRLF (bare CR and bare LF too),
 // dropping the named header fields (any case) of the message's own header and adding
-// the given ones on top. Body bytes are otherwise unchanged.
+// the given ones on top. A first line that would continue them is dropped, too. Body bytes are
+// otherwise unchanged.
 func Normalise(w io.Writer, r io.Reader, drop []string, add []Field) error {
 	for _, f := range add {
 		if err := writeField(w, f.Name, f.Value); err != nil {
@@ -26,9 +27,10 @@ func Normalise(w io.Writer, r io.Reader, drop []string, add []Field) error {
 	return err
 }
 
-// copyHeader copies the header and the empty line after it without the fields in drop.
+// copyHeader copies the header and the empty line after it without the fields in drop and without
+// what continues nothing at the top.
 func copyHeader(w io.Writer, in *bufio.Reader, drop []string) error {
-	dropping, fresh := false, true
+	dropping, fresh := true, true
 	for {
 		line, err := in.ReadSlice('\n')
 		if fresh && len(line) > 0 && line[0] != ' ' && line[0] != '\t' {
@@ -103,7 +105,8 @@ func (r *crlfReader) Read(p []byte) (n int, err error) {
 }
 
 // WithStatus writes our X-Sealpost-Status field, then the message without the fields of its
-// own header that look like ours, otherwise byte for byte.
+// own header that look like ours and without a beginning that would continue it (RFC 5322 §2.2.3),
+// otherwise byte for byte.
 func WithStatus(w io.Writer, message mimescan.Source, status string) error {
 	drop, err := lookalikes(message)
 	if err != nil {
@@ -157,7 +160,7 @@ type fieldScan struct {
 	found   []mimescan.Span
 	field   []byte
 	long    bool // the field outgrew maxField
-	hit     bool // and something of ours was in what was dropped of it
+	hit     bool // it is one of those to be found, whatever follows
 	start   int64
 	at      int64
 	midLine bool
@@ -172,6 +175,8 @@ func (f *fieldScan) line(piece []byte, whole bool) bool {
 	}
 	if fresh && len(piece) > 0 && piece[0] != ' ' && piece[0] != '\t' {
 		f.end()
+	} else if f.at == 0 {
+		f.hit = len(piece) > 0
 	}
 	if len(f.field)+len(piece) > maxField {
 		f.long = true

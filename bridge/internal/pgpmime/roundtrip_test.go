@@ -186,6 +186,7 @@ func TestNormalise(t *testing.T) {
 		{"x-drop : 1\r\nA: b", "N: v\r\nA: b"},
 		{"\r\nX-Drop: body\r\n", "N: v\r\n\r\nX-Drop: body\r\n"},
 		{"", "N: v\r\n"},
+		{" x\n\ty\nA: b\n c\n\n d", "N: v\r\nA: b\r\n c\r\n\r\n d"},
 		{"A: " + strings.Repeat("x", 100<<10) + "\nX-Drop: " + strings.Repeat("y", 200<<10) + "\n\nX-Drop: z",
 			"N: v\r\nA: " + strings.Repeat("x", 100<<10) + "\r\n\r\nX-Drop: z"},
 	} {
