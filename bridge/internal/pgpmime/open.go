@@ -52,7 +52,7 @@ type Result struct {
 	Signature  Signature
 	Signer     keydisc.Fingerprint // of the certificate that verified, or ""
 	PQ         bool                // every PKESK was post-quantum (only meaningful if encrypted)
-	Reason     string              // token for the status field: "" or e.g. no-key, integrity, sed, malformed, too-large, outer-only, from-differs
+	Reason     string              // token for the status field: "" or e.g. no-key, integrity, sed, malformed, too-large, outer-only, from-differs, header-differs
 	// Autocrypt is the raw value of the one valid Autocrypt field, inner before outer;
 	// Gossip those inside. For bridge/contacts.
 	Autocrypt string
@@ -116,23 +116,44 @@ func (o *opener) clear(src mimescan.Source, s shape) *Result {
 		return r
 	}
 	v := o.verifyDetached(src, s.root, senderOf(s.head.fields))
-	// What the client shows as the author is the outer From.
-	if inside, err := mimescan.ReadHeader(src, s.root.Children[0].Header); err == nil && len(inside.Values("From")) > 0 {
-		if protection(s.root.Children[0]) != unprotected && soleFrom(inside) != soleFrom(s.head.fields) {
-			v = v.distrust()
-		}
-	}
+	inside, err := mimescan.ReadHeader(src, s.root.Children[0].Header)
+	o.note(err)
+	v = v.besides(s.head.fields, inside, protection(s.root.Children[0]))
 	r.Signature, r.Signer, r.Reason = v.signature, v.signer, v.reason
 	return r
 }
 
-// distrust is the verdict where the From inside and outside differ (RFC 9788 §4.4): at most a
-// mismatch.
-func (v verdict) distrust() verdict {
+// besides is the verdict v once the header that the client shows has been compared with the one
+// inside the signature (RFC 9788 §4): a good signature does not speak for what stands outside only.
+func (v verdict) besides(outer, inside mimescan.Header, p protected) verdict {
+	switch {
+	case p == unprotected:
+		return v.outerOnly()
+	case len(inside.Values("From")) > 0 && soleFrom(inside) != soleFrom(outer):
+		return v.distrust("from-differs")
+	case headerDiffers(outer, inside, p):
+		return v.distrust("header-differs")
+	case addsFields(outer, inside):
+		return v.outerOnly()
+	}
+	return v
+}
+
+// outerOnly says that a good signature leaves the header, or some of it, to whoever carried it.
+func (v verdict) outerOnly() verdict {
+	if v.signature == SignatureGood {
+		v.reason = firstOf(v.reason, "outer-only")
+	}
+	return v
+}
+
+// distrust is the verdict where the From inside and outside differ (RFC 9788 §4.4), or another
+// field that the client shows: at most a mismatch.
+func (v verdict) distrust(reason string) verdict {
 	if v.signature == SignatureGood {
 		v.signature = SignatureMismatch
 	}
-	v.reason = "from-differs"
+	v.reason = reason
 	return v
 }
 
@@ -201,7 +222,7 @@ func (o *opener) payload(s shape, packets, payload *spool.Spool, signed, pq bool
 	r := &Result{Encryption: EncryptionOpenPGP, PQ: pq}
 	v.reason = firstOf(v.reason, s.reason)
 	if fromDiffers(s.head.fields, p) {
-		v = v.distrust()
+		v = v.distrust("from-differs")
 	} else if p.protection == unprotected {
 		v.reason = firstOf(v.reason, "outer-only")
 	}

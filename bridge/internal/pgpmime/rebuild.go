@@ -146,3 +146,50 @@ func fromFields(h mimescan.Header) mimescan.Header {
 	}
 	return from
 }
+
+// headerDiffers says whether a field that a mail program shows or acts upon is another outside a
+// signature than inside. With RFC 9788 protection, what is not inside was not there; before, only
+// some fields were protected.
+func headerDiffers(outer, inside mimescan.Header, p protected) bool {
+	for name := range shownNames(outer, inside) {
+		within := inside.Values(name)
+		if (p == full || len(within) > 0) && asRead(within) != asRead(outer.Values(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// addsFields says whether fields that a mail program shows are outside only.
+func addsFields(outer, inside mimescan.Header) bool {
+	for name := range shownNames(outer) {
+		if len(inside.Values(name)) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// shownNames are the names, in lower case, of the fields that a mail program shows or acts upon,
+// but those that never travel (Bcc) and those that tell of a further way (Resent-).
+func shownNames(headers ...mimescan.Header) map[string]bool {
+	names := map[string]bool{}
+	for _, h := range headers {
+		for _, f := range h {
+			name := strings.ToLower(f.Name)
+			if userFacing(name) && name != "bcc" && !strings.HasPrefix(name, "resent-") {
+				names[name] = true
+			}
+		}
+	}
+	return names
+}
+
+// asRead is what a reader sees of the values of a field: decoded, however they are folded.
+func asRead(values []string) string {
+	var seen []string
+	for _, v := range values {
+		seen = append(seen, strings.Join(strings.Fields(mimescan.DecodeWords(v)), " "))
+	}
+	return strings.Join(seen, "\n")
+}

@@ -1,0 +1,52 @@
+package pgpmime
+
+import (
+	"strings"
+	"testing"
+)
+
+// What a clear-signed message shows above the text is judged by the header inside the signature.
+func TestHeaderOfClearSignedMail(t *testing.T) {
+	full, legacy, none := `; hp="clear"`, `; protected-headers="v1"`, ""
+	header := crlf("From: Alice <alice@alpha.test>\nTo: bob@bravo.test\nSubject: =?utf-8?q?l=C3=BCnch?=\nDate: Mon, 01 Jun 2026 10:00:00 +0200\nMessage-ID: <m@alpha.test>\n")
+	differs := func(old, new string) string { return strings.Replace(header, old, crlf(new), 1) }
+	for _, c := range []struct {
+		name, outer, inner, protection string
+		signature                      Signature
+		reason                         string
+	}{
+		{"the same", header, header, full, SignatureGood, ""},
+		{"folded and encoded otherwise", differs("=?utf-8?q?l=C3=BCnch?=", "\n lünch"), header, full, SignatureGood, ""},
+		{"trace fields outside", "Received: by mx.test; date\r\nList-Id: <l.test>\r\nResent-From: c@d.test\r\n" + header, header, full, SignatureGood, ""},
+		{"Bcc of a sent copy", "Bcc: c@d.test\r\n" + header, header, full, SignatureGood, ""},
+		{"other case of names", strings.ReplaceAll(header, "Subject:", "SUBJECT:"), header, full, SignatureGood, ""},
+		{"subject", differs("l=C3=BCnch", "dinner"), header, full, SignatureMismatch, "header-differs"},
+		{"display name", differs("Alice", "The Bank"), header, full, SignatureMismatch, "header-differs"},
+		{"second subject", "Subject: dinner\r\n" + header, header, full, SignatureMismatch, "header-differs"},
+		{"recipient", differs("To: bob", "To: carol"), header, full, SignatureMismatch, "header-differs"},
+		{"date", differs("01 Jun", "02 Jun"), header, full, SignatureMismatch, "header-differs"},
+		{"identifier", differs("<m@", "<n@"), header, full, SignatureMismatch, "header-differs"},
+		{"added Reply-To", "Reply-To: mallory@evil.test\r\n" + header, header, full, SignatureMismatch, "header-differs"},
+		{"added Sender", "Sender: mallory@evil.test\r\n" + header, header, full, SignatureMismatch, "header-differs"},
+		{"added Cc", "Cc: mallory@evil.test\r\n" + header, header, full, SignatureMismatch, "header-differs"},
+		{"added thread", "In-Reply-To: <x@y>\r\nReferences: <x@y>\r\n" + header, header, full, SignatureMismatch, "header-differs"},
+		{"removed", strings.Replace(header, "To: bob@bravo.test\r\n", "", 1), header, full, SignatureMismatch, "header-differs"},
+		{"author", differs("alice@alpha", "mallory@evil"), header, full, SignatureUnknownKey, "from-differs"},
+		{"older protection, the same", header, header, legacy, SignatureGood, ""},
+		{"older protection, subject", differs("l=C3=BCnch", "dinner"), header, legacy, SignatureMismatch, "header-differs"},
+		{"older protection of some", "Reply-To: mallory@evil.test\r\n" + header, header, legacy, SignatureGood, "outer-only"},
+		{"not protected", "Subject: You sell me your house?\r\nReply-To: mallory@evil.test\r\n" + outerHeader, "", none, SignatureGood, "outer-only"},
+		{"inside, but not protected", outerHeader, header, none, SignatureGood, "outer-only"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := builder{t}
+			message := c.outer + b.good(c.inner+"Content-Type: text/plain"+c.protection+"\r\n\r\nYes, I agree.\r\n")
+			for where, m := range map[string]string{"stored": message, "sealed": sealed(t, message, testSealKey)} {
+				r, shown := opened(t, m)
+				if r.Signature != c.signature || r.Reason != c.reason || shown != message {
+					t.Errorf("%s: signature=%s; reason=%s\n%s", where, r.Signature, r.Reason, shown)
+				}
+			}
+		})
+	}
+}
