@@ -21,7 +21,7 @@ import (
 type HeaderMode string
 
 const (
-	Baseline HeaderMode = "baseline" // hcp_baseline: Subject → [...], Comments and Keywords dropped
+	Baseline HeaderMode = "baseline" // hcp_baseline: Subject → [...], Comments, Keywords and what else tells the content dropped
 	Shy      HeaderMode = "shy"      // hcp_shy: also To, Cc, display names, Date in UTC
 )
 
@@ -116,13 +116,10 @@ func outerFields(h mimescan.Header, o EncryptOptions) ([]Field, error) {
 
 // baseline is hcp_baseline (RFC 9788 §3.2.1); not ok for a field that is left out.
 func baseline(f Field) (Field, bool) {
-	switch strings.ToLower(f.Name) {
-	case "subject":
-		f.Value = hiddenSubject
-	case "comments", "keywords":
-		return f, false
+	if strings.EqualFold(f.Name, "Subject") {
+		return Field{f.Name, hiddenSubject}, true
 	}
-	return f, true
+	return f, !tellsContent(f.Name)
 }
 
 // hiddenSubject stands for a protected subject (RFC 9788 §3.2.1).

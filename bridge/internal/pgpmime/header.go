@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/mail"
+	"slices"
 	"strings"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
@@ -89,6 +90,17 @@ func userFacing(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "resent-")
+}
+
+// contentWords are in the names of fields that repeat the subject or sum up the content: Subject,
+// Comments and Keywords (RFC 5322 §3.6.5), Thread-Topic (Outlook), X-Original-Subject, Summary
+// (RFC 5536 §3.2.14), msip_labels, X-Spam-Prev-Subject and what else programs have invented.
+var contentWords = []string{"subject", "comment", "keyword", "topic", "summary", "abstract", "label", "preview", "snippet"}
+
+// tellsContent says whether a field goes inside the encryption only.
+func tellsContent(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc(contentWords, func(word string) bool { return strings.Contains(name, word) })
 }
 
 // ourPrefix begins the names of all fields that only we may write.

@@ -56,17 +56,16 @@ func hidesSubject(h mimescan.Header) bool {
 	if hasJunk(h) {
 		return false
 	}
-	for _, name := range []string{"Subject", "Comments", "Keywords", "Thread-Topic"} {
-		for _, value := range h.Values(name) {
-			switch strings.ToLower(mimescan.DecodeWords(value)) {
-			case "", hiddenSubject, "...", "encrypted message":
-			default:
-				return false
-			}
+	for _, f := range h {
+		if tellsContent(f.Name) && !standIns[strings.ToLower(mimescan.DecodeWords(f.Value()))] {
+			return false
 		}
 	}
 	return true
 }
+
+// standIns are what programs write in place of a subject.
+var standIns = map[string]bool{"": true, hiddenSubject: true, "...": true, "encrypted message": true}
 
 // standardPreamble is what widespread mail programs write for readers without MIME.
 var standardPreamble = regexp.MustCompile(`^(This is an OpenPGP/MIME (encrypted|signed) message \(RFC \d+ and \d+\)\.?|` +

@@ -145,6 +145,29 @@ Message-ID: <m1@alpha.test>
 	}
 }
 
+// The subject under another name, or a summary, stays inside; inside it is complete.
+func TestFieldsThatTellTheContent(t *testing.T) {
+	for _, mode := range []HeaderMode{Baseline, Shy} {
+		for _, name := range []string{"Thread-Topic", "thread-TOPIC", "X-Original-Subject", "X-Spam-Prev-Subject", "Summary", "Abstract", "X-Keywords", "X-Comment", "msip_labels", "X-Label"} {
+			sent := encrypted(t, crlf("From: alice@alpha.test\nTo: bob@bravo.test\nSubject: secret plan\n"+name+": secret plan\nThread-Index: AdABCD==\n\ntext\n"),
+				EncryptOptions{Recipients: certs(t, "bob"), Headers: mode})
+			if strings.Contains(sent, "secret plan") || !strings.Contains(sent, "Thread-Index: AdABCD==") {
+				t.Errorf("%s, %s: the outer header is\n%.400s", mode, name, sent)
+			}
+			if readable, err := Readable(source(sent)); readable || err != nil {
+				t.Errorf("%s, %s: readable is %v, %v", mode, name, readable, err)
+			}
+			if readable, err := Readable(source(name + ": secret plan\r\n" + sent)); !readable || err != nil {
+				t.Errorf("%s outside: readable is %v, %v", name, readable, err)
+			}
+			_, shown := opened(t, sent)
+			if h, _ := split(t, shown); h.Get(name) != "secret plan" || h.Get("Subject") != "secret plan" {
+				t.Errorf("%s, %s: shown header is %q", mode, name, h)
+			}
+		}
+	}
+}
+
 func TestGossipAndAutocrypt(t *testing.T) {
 	value, err := AutocryptValue("alice@alpha.test", cert(t, "two"))
 	if err != nil {
