@@ -1,9 +1,7 @@
 package pgpmime
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"strings"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
@@ -108,8 +106,8 @@ func controlled(src mimescan.Source, control, data *mimescan.Part) (*mimescan.Pa
 	if control.MediaType != "application/pgp-encrypted" || data.MediaType != "application/octet-stream" {
 		return nil, nil
 	}
-	text, err := io.ReadAll(io.LimitReader(mimescan.DecodeBody(src, control), 1<<10))
-	if err != nil || !strings.EqualFold(strings.TrimSpace(string(text)), "Version: 1") {
+	text, short, err := shortText(mimescan.DecodeBody(src, control))
+	if err != nil || !short || !strings.EqualFold(text, "Version: 1") {
 		return nil, err
 	}
 	return data, nil
@@ -139,8 +137,8 @@ func (s *shape) asMixed(src mimescan.Source) error {
 
 func (s *shape) mangled(src mimescan.Source) (*mimescan.Part, error) {
 	parts := s.root.Children
-	text, err := io.ReadAll(io.LimitReader(mimescan.DecodeBody(src, parts[0]), 1<<10))
-	if err != nil || len(bytes.TrimSpace(text)) > 0 {
+	text, short, err := shortText(mimescan.DecodeBody(src, parts[0]))
+	if err != nil || !short || text != "" {
 		return nil, err
 	}
 	return controlled(src, parts[1], parts[2])

@@ -20,3 +20,11 @@ func eachLine(r io.Reader, more func(line []byte) bool) error {
 		}
 	}
 }
+
+// shortText is what r holds without surrounding white space; not short if that is more than 4 KiB,
+// of which the end has not been read.
+func shortText(r io.Reader) (s string, short bool, err error) {
+	const limit = 4 << 10
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	return string(bytes.TrimSpace(b)), len(b) <= limit, err
+}

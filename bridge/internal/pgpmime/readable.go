@@ -37,6 +37,10 @@ func hides(message mimescan.Source, header func(mimescan.Header) bool) (bool, er
 	if err != nil || !alone {
 		return false, firstError(err, f)
 	}
+	quiet, err := quietParts(src, s.root)
+	if err != nil || !quiet {
+		return false, firstError(err, f)
+	}
 	whole, err := wholeArmor(mimescan.DecodeBody(src, s.ciphertext), armoredMessage, isQuietArmorHeader)
 	if err != nil || !whole {
 		return false, firstError(err, f)
@@ -75,21 +79,17 @@ var standardPreamble = regexp.MustCompile(`^(This is an OpenPGP/MIME (encrypted|
 // nothingBeside says whether the preamble and the epilogue of a multipart of two parts hold no text.
 func nothingBeside(src mimescan.Source, multipart *mimescan.Part) (bool, error) {
 	boundary := "--" + multipart.Params["boundary"]
-	preamble, short, err := text(src, mimescan.Span{Start: multipart.Body.Start, End: multipart.Children[0].Header.Start})
+	preamble, short, err := shortText(within(src, multipart.Body.Start, multipart.Children[0].Header.Start))
 	preamble = strings.TrimSpace(strings.TrimSuffix(preamble, boundary))
 	if err != nil || !short || preamble != "" && !standardPreamble.MatchString(preamble) {
 		return false, err
 	}
-	epilogue, short, err := text(src, mimescan.Span{Start: multipart.Children[1].Body.End, End: multipart.Body.End})
+	epilogue, short, err := shortText(within(src, multipart.Children[1].Body.End, multipart.Body.End))
 	return short && strings.TrimPrefix(epilogue, boundary+"--") == "", err
 }
 
-// text is a span without surrounding white space; not short if it is longer than anything that is
-// to be taken for empty.
-func text(src mimescan.Source, span mimescan.Span) (s string, short bool, err error) {
-	const limit = 4 << 10
-	b, err := io.ReadAll(io.NewSectionReader(src, span.Start, min(span.Len(), limit)))
-	return strings.TrimSpace(string(b)), span.Len() <= limit, err
+func within(src mimescan.Source, start, end int64) io.Reader {
+	return io.NewSectionReader(src, start, end-start)
 }
 
 // isCiphertext says whether r is session keys and integrity-protected data to its end. The library
