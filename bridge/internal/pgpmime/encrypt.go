@@ -274,6 +274,7 @@ func encryptTo(w io.Writer, o EncryptOptions, write func(io.Writer) error) error
 		return err
 	}
 	params := &openpgp.EncryptParams{Config: encryptConfig(o.Time)}
+	preferAES256(recipients, params.Config)
 	if o.Signer != nil {
 		params.Signers = []*openpgp.Entity{o.Signer}
 	}
@@ -302,7 +303,21 @@ func allSEIPDv2(recipients []*openpgp.Entity, config *packet.Config) bool {
 	return true
 }
 
-// encryptConfig: AES-256 and SHA-256 where the recipients' preferences leave a choice, and intended
+// preferAES256 adds AES-256 to the preferences of certificates that do not have it: those of one
+// recipient, or their absence, would have go-crypto take AES-128 for all. Every program in use
+// reads AES-256, and post-quantum ones have to; so RFC 9580 §12.1 is not followed here.
+func preferAES256(recipients []*openpgp.Entity, config *packet.Config) {
+	for _, e := range recipients {
+		sig, err := e.PrimarySelfSignature(config.Now(), config)
+		if err != nil {
+			continue // encryption will say so
+		}
+		sig.PreferredSymmetric = append(sig.PreferredSymmetric, uint8(packet.CipherAES256))
+		sig.PreferredCipherSuites = append(sig.PreferredCipherSuites, [2]uint8{uint8(packet.CipherAES256), uint8(packet.AEADModeOCB)})
+	}
+}
+
+// encryptConfig: AES-256, SHA-256 where the recipients' preferences leave a choice, and intended
 // recipients in signatures. go-crypto panics without an AEADConfig when a recipient supports SEIPDv2.
 func encryptConfig(at time.Time) *packet.Config {
 	return &packet.Config{
