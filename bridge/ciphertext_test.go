@@ -2,8 +2,13 @@ package bridge
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sealpost/sealpost/bridge/bridgetest"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 // What the mail program calls encrypted is held to Require only if no clear text stands in it.
@@ -36,5 +41,43 @@ func TestRequireIsNotMetByClearTextInCiphertext(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Ciphertext with a visible subject is sealed when a client appends it. It stays as readable as
+// before, an answer to it is an answer to encrypted mail, and unsealing puts it back.
+func TestAppendedCiphertextStaysReadable(t *testing.T) {
+	w := newWorld(t)
+	w.seal = Seal{}
+	a := w.start(alice)
+	var out bytes.Buffer
+	letter := strings.NewReader(message(bob, alice, "Old", secretBody))
+	err := pgpmime.Encrypt(&out, letter, pgpmime.EncryptOptions{Recipients: []*keydisc.Certificate{certificateOf(t, alice)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(out.String(), "Subject: [...]", "Subject: visible", 1)
+	if _, err := a.Append(t.Context(), "Archive", strings.NewReader(text), int64(len(text)), nil); err != nil {
+		t.Fatal(err)
+	}
+	got := seen(t, a, "Archive")
+	if len(got) != 1 || !strings.Contains(got[0], secretBody) || !strings.HasPrefix(got[0], "X-Sealpost-Status: encryption=openpgp;") {
+		t.Fatalf("%.700s", got)
+	}
+	for _, m := range w.provider.Stored(alice) {
+		if bytes.Contains(m.Bytes, []byte("visible")) {
+			t.Errorf("not sealed:\n%.500s", m.Bytes)
+		}
+	}
+	if err := submit(t, a, message(alice, dave, "New", "x"), dave); err != nil {
+		t.Fatal(err)
+	}
+	err = submit(t, a, message(alice, dave, "Re Old", "> "+secretBody, "In-Reply-To: <Old@alpha.test>"), dave)
+	if err == nil {
+		t.Error("an answer left in clear")
+	}
+	result, err := a.UnsealBacklog(t.Context(), "Archive", false, func(string, int, int) {})
+	if err != nil || result.Done != 1 || !slices.ContainsFunc(w.provider.Stored(alice), func(m bridgetest.Stored) bool { return string(m.Bytes) == text }) {
+		t.Errorf("unsealed %+v, %v", result, err)
 	}
 }

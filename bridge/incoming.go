@@ -163,13 +163,13 @@ func (v verdict) keywords() []imap.Flag {
 }
 
 func kindOf(r *pgpmime.Result) mirror.Kind {
-	switch r.Encryption {
-	case pgpmime.EncryptionOpenPGP:
-		return mirror.Encrypted
-	case pgpmime.EncryptionSealed:
-		return mirror.Sealed
-	case pgpmime.EncryptionFailed:
+	switch {
+	case r.Encryption == pgpmime.EncryptionFailed:
 		return mirror.Failed
+	case r.Sealed:
+		return mirror.Sealed
+	case r.Encryption == pgpmime.EncryptionOpenPGP:
+		return mirror.Encrypted
 	}
 	return mirror.Clear
 }

@@ -19,7 +19,7 @@ type Encryption string
 const (
 	EncryptionNone    Encryption = "none"
 	EncryptionOpenPGP Encryption = "openpgp"
-	EncryptionSealed  Encryption = "sealed"
+	EncryptionSealed  Encryption = "sealed" // in clear: only we have encrypted it
 	EncryptionFailed  Encryption = "failed"
 )
 
@@ -51,6 +51,7 @@ type Result struct {
 	Encryption Encryption
 	Signature  Signature
 	Signer     keydisc.Fingerprint // of the certificate that verified, or ""
+	Sealed     bool                // it rests sealed by us, whoever else has encrypted it
 	PQ         bool                // every PKESK was post-quantum (only meaningful if encrypted)
 	Reason     string              // token for the status field: "" or e.g. no-key, integrity, sed, malformed, too-large, outer-only, from-differs, header-differs
 	// Autocrypt is the raw value of the one valid Autocrypt field, inner before outer;
@@ -74,6 +75,8 @@ type opener struct {
 	certs Certificates
 	now   time.Time
 	dir   string
+	// unsealed says that what is being opened comes out of a seal: there is never another in it.
+	unsealed bool
 }
 
 // Open classifies a stored message by its structure and opens it if the cryptographic
@@ -168,7 +171,7 @@ func (o *opener) encrypted(src mimescan.Source, s shape) (*Result, error) {
 	if err != nil {
 		return o.failure(err)
 	}
-	if o.sealed(s.head.fields, payload) {
+	if !o.unsealed && o.sealed(s.head.fields, payload) {
 		return o.openSealed(payload, pq)
 	}
 	defer payload.Close()
@@ -187,21 +190,26 @@ func (o *opener) failure(err error) (*Result, error) {
 	return &Result{Encryption: EncryptionFailed, Signature: SignatureNone, Reason: string(f)}, nil
 }
 
-// openSealed is the verdict on a message we have sealed ourselves: the original, whose own
-// signature counts. It closes payload unless it is the result.
+// openSealed is the verdict on a message we have sealed ourselves: that on the original, which is
+// opened in its turn if its sender had encrypted it. Our seal is no way to have other people's
+// ciphertext decrypted: the same bytes would have been opened without it. It closes payload unless it
+// is what is served.
 func (o *opener) openSealed(payload *spool.Spool, pq bool) (*Result, error) {
-	s, err := classify(payload)
+	o.unsealed = true
+	r, err := o.open(watched{payload, &o.faults})
 	if err != nil {
 		_ = payload.Close()
-		return nil, err
+		return r, err
 	}
-	r := &Result{Encryption: EncryptionSealed, Signature: SignatureNone}
-	if s.kind == kindClear || s.kind == kindSigned {
-		r = o.clear(payload, s)
-		r.Encryption = EncryptionSealed
+	r.Sealed = true
+	if r.Encryption == EncryptionNone {
+		r.Encryption, r.PQ = EncryptionSealed, pq
 	}
-	r.Message, r.PQ = payload, pq
-	return r, nil
+	if r.Message == nil {
+		r.Message = payload
+		return r, nil
+	}
+	return r, payload.Close()
 }
 
 // payload rebuilds an opened message and gives the verdict on it.

@@ -34,7 +34,6 @@ func TestOpenSealed(t *testing.T) {
 		{"plain", letter, SignatureNone},
 		{"signed", signed, SignatureGood},
 		{"tampered", strings.Replace(signed, "text\r\n", "test\r\n", 1), SignatureBad},
-		{"ciphertext is not opened twice", outerHeader + encryptedMIME(builder{t}.toBob(builder{t}.packets(builder{t}.payload(), 0))), SignatureNone},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, shown := opened(t, sealed(t, c.message, testSealKey))
@@ -42,6 +41,56 @@ func TestOpenSealed(t *testing.T) {
 				t.Errorf("%s, %s: %s", r.Encryption, r.Signature, shown)
 			}
 		})
+	}
+}
+
+// Ciphertext with a visible subject is sealed, too. Its verdict is the one it has without a seal.
+func TestOpenSealedCiphertext(t *testing.T) {
+	b := builder{t}
+	visible := strings.Replace(outerHeader, "[...]", "visible", 1)
+	for _, c := range []struct {
+		name, message string
+		encryption    Encryption
+		signature     Signature
+		reason        string
+	}{
+		{"for us", visible + encryptedMIME(b.toBob(b.packets(b.payload(), 0))), EncryptionOpenPGP, SignatureNone, ""},
+		{"signed", visible + encryptedMIME(b.toBob(b.packets(b.payload(), 0, "alice"))), EncryptionOpenPGP, SignatureGood, ""},
+		{"signed, then encrypted", visible + encryptedMIME(b.toBob(b.packets(b.good(b.payload()), 0))), EncryptionOpenPGP, SignatureGood, ""},
+		{"inline", visible + plain("") + b.toBob(b.packets(victim+"\n", 0, "alice")), EncryptionOpenPGP, SignatureGood, reasonInline},
+		{"for somebody else", visible + encryptedMIME(b.armored("PGP MESSAGE", b.pkesk("alice", 1), framed(18, b.seipd(b.packets(b.payload(), 0))))), EncryptionFailed, SignatureNone, "no-key"},
+		{"broken", visible + mime(encryptedType, control), EncryptionFailed, SignatureNone, reasonMalformed},
+		{"not the root", visible + mime("multipart/alternative", encryptedMIME(b.toBob(b.packets(b.payload(), 0))), plain("x")), EncryptionSealed, SignatureNone, ""},
+		{"a seal in a seal", sealed(t, letter, testSealKey), EncryptionOpenPGP, SignatureNone, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, shown := opened(t, sealed(t, c.message, testSealKey))
+			if !r.Sealed || r.Encryption != c.encryption || r.Signature != c.signature || r.Reason != c.reason {
+				t.Errorf("sealed=%v encryption=%s signature=%s reason=%s", r.Sealed, r.Encryption, r.Signature, r.Reason)
+			}
+			if decrypted := strings.Contains(shown, "\r\n\r\ncanary-"); decrypted != (c.encryption == EncryptionOpenPGP) || !decrypted && shown != c.message {
+				t.Errorf("shown is\n%s", shown)
+			}
+		})
+	}
+}
+
+// What a sender has encrypted was never safer than its own session keys, whatever the seal's are.
+func TestPostQuantumOfSealedCiphertext(t *testing.T) {
+	inside := strings.Replace(encrypted(t, letter, EncryptOptions{Recipients: certs(t, "bob")}), "[...]", "visible", 1)
+	var out bytes.Buffer
+	if _, err := Seal(&out, source(inside), cert(t, "pq"), testSealKey, nil, testNow); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := opened(t, out.String(), "pq", "bob"); r.Encryption != EncryptionOpenPGP || r.PQ {
+		t.Errorf("encryption=%s pq=%v", r.Encryption, r.PQ)
+	}
+	out.Reset()
+	if _, err := Seal(&out, source(letter), cert(t, "pq"), testSealKey, nil, testNow); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := opened(t, out.String(), "pq"); r.Encryption != EncryptionSealed || !r.PQ {
+		t.Errorf("encryption=%s pq=%v", r.Encryption, r.PQ)
 	}
 }
 
