@@ -34,7 +34,8 @@ const (
 	armorBefore armorState = iota
 	armorHeaders
 	armorData
-	armorPadded // after the end of the base64
+	armorPadded // after the padding that ends the base64
+	armorSummed // after the checksum
 	armorEnded
 	armorBad
 )
@@ -49,7 +50,7 @@ func (a *armorScan) line(line string) bool {
 	case line == "":
 	case a.state == armorHeaders:
 		a.header(line)
-	case a.state == armorData || a.state == armorPadded:
+	case a.state >= armorData && a.state <= armorSummed:
 		a.data(line)
 	default:
 		a.state = armorBad
@@ -67,7 +68,8 @@ func (a *armorScan) header(line string) {
 }
 
 var (
-	base64Line   = regexp.MustCompile(`^[A-Za-z0-9+/]+={0,2}$`)
+	base64Line   = regexp.MustCompile(`^[A-Za-z0-9+/]+$`)
+	paddedLine   = regexp.MustCompile(`^[A-Za-z0-9+/]*={1,2}$`)
 	checksumLine = regexp.MustCompile(`^=[A-Za-z0-9+/]{4}$`)
 )
 
@@ -75,7 +77,9 @@ func (a *armorScan) data(line string) {
 	switch {
 	case line == "-----END "+a.kind+"-----":
 		a.state = armorEnded
-	case a.state == armorData && checksumLine.MatchString(line):
+	case a.state <= armorPadded && checksumLine.MatchString(line):
+		a.state = armorSummed
+	case a.state == armorData && paddedLine.MatchString(line):
 		a.state = armorPadded
 	case a.state == armorData && base64Line.MatchString(line):
 	default:

@@ -91,10 +91,26 @@ func signsAll(src mimescan.Source, signed *mimescan.Part) (bool, error) {
 	if alone, err := nothingBeside(src, signed); err != nil || !alone {
 		return false, err
 	}
+	if n, err := delimiters(src, signed); err != nil || n != 3 {
+		return false, err
+	}
 	return wholeArmor(mimescan.DecodeBody(src, signature), armoredSignature, anyArmorHeader)
 }
 
 // hasJunk says whether a header has lines that are no fields: text to some readers.
 func hasJunk(h mimescan.Header) bool {
 	return slices.ContainsFunc(h, func(f mimescan.Field) bool { return f.Name == "" })
+}
+
+// delimiters counts the lines that begin with the boundary of p: many readers compare no more of
+// them (RFC 2046 §5.1.1), and would end the signed part at any.
+func delimiters(src mimescan.Source, p *mimescan.Part) (n int, err error) {
+	boundary := []byte("--" + p.Params["boundary"])
+	err = eachLine(within(src, p.Body.Start, p.Body.End), func(line []byte) bool {
+		if bytes.HasPrefix(line, boundary) {
+			n++
+		}
+		return true
+	})
+	return n, err
 }

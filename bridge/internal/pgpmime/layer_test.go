@@ -146,6 +146,24 @@ func TestTwoTypesInsideAreNotGood(t *testing.T) {
 	}
 }
 
+// A boundary that is the beginning of a line of the signed text ends it there for some readers.
+func TestBoundaryThatBeginsALine(t *testing.T) {
+	b := builder{t}
+	part := plain("I agree\n---- but not today ----\n")
+	signature := b.signature("alice", crypto.SHA256, testNow, part)
+	for boundary, want := range map[string]Signature{"--": SignatureBad, "---- but": SignatureBad, "-- but": SignatureBad, "----x": SignatureGood} {
+		text := outerHeader + "Content-Type: " + testType + "boundary=\"" + boundary + "\"\r\n\r\n--" + boundary + "\r\n" + part +
+			"\r\n--" + boundary + "\r\nContent-Type: application/pgp-signature\r\n\r\n" + signature + "\r\n--" + boundary + "--\r\n"
+		if r, _ := opened(t, text); r.Signature != want {
+			t.Errorf("%q: %s; reason=%s", boundary, r.Signature, r.Reason)
+		}
+	}
+	open := strings.TrimSuffix(outerHeader+layers{}.wrap(b), "--real--\r\n")
+	if r, _ := opened(t, open); r.Signature != SignatureBad || r.Reason != reasonMalformed {
+		t.Errorf("never ended: %s; reason=%s", r.Signature, r.Reason)
+	}
+}
+
 // A multipart/encrypted that programs read differently is not decrypted.
 func TestAmbiguousEncryptedMailIsBroken(t *testing.T) {
 	b := builder{t}

@@ -116,7 +116,7 @@ func TestClearTextBesideCiphertext(t *testing.T) {
 
 func TestArmorIsNothingElse(t *testing.T) {
 	b := builder{t}
-	good := b.toBob(b.packets(b.payload(), 0))
+	good := b.armored(armoredMessage, make([]byte, 96)) // needs no padding
 	body := strings.TrimSuffix(strings.TrimSpace(good), "-----END PGP MESSAGE-----")
 	for _, c := range []struct {
 		text string
@@ -126,6 +126,8 @@ func TestArmorIsNothingElse(t *testing.T) {
 		{body + "=AbC1\r\n-----END PGP MESSAGE-----", true},
 		{body + "=AbC1\r\nAAAA\r\n-----END PGP MESSAGE-----", false},
 		{body + "=AbC1\r\n=AbC1\r\n-----END PGP MESSAGE-----", false},
+		{body + "AA==\r\n=AbC1\r\n-----END PGP MESSAGE-----", true},
+		{body + "AA==\r\nAAAA\r\n-----END PGP MESSAGE-----", false},
 		{body + "two words\r\n-----END PGP MESSAGE-----", false},
 		{body + "\u00fc\r\n-----END PGP MESSAGE-----", false},
 		{body, false}, {good + good, false}, {good + "text", false}, {"text\r\n" + good, false}, {"", false},
