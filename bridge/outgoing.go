@@ -112,7 +112,7 @@ func (a *Account) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, 
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
-	return MessageFacts{Force: m.force, RepliesToEncrypted: replies, Ciphertext: ciphertext}, nil
+	return MessageFacts{From: m.author, Force: m.force, RepliesToEncrypted: replies, Ciphertext: ciphertext}, nil
 }
 
 // factsOf turns what was found into what the policy needs to know.

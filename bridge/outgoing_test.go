@@ -110,7 +110,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"no certificate":      {Policy{Default: Require}, message(alice, dave, "x", "y"), alice, []string{dave}, ReasonNoCertificate, dave},
 		"one of two has none": {Policy{Default: Require}, message(alice, bob, "x", "y"), alice, []string{bob, dave}, ReasonNoCertificate, dave},
-		"rule":                {Policy{Default: Prefer, Rules: []Rule{{"*@delta.test", Require}}}, message(alice, dave, "x", "y", "X-Sealpost-Policy: clear"), alice, []string{dave}, ReasonNoCertificate, dave},
+		"rule":                {Policy{Default: Prefer, Rules: []Rule{{Match: "*@delta.test", Encrypt: Require}}}, message(alice, dave, "x", "y", "X-Sealpost-Policy: clear"), alice, []string{dave}, ReasonNoCertificate, dave},
 		"sender requires":     {Policy{Default: Prefer}, message(alice, dave, "x", "y", "X-Sealpost-Policy: require"), alice, []string{dave}, ReasonNoCertificate, dave},
 		"no definite answer":  {Policy{Default: Prefer}, message(alice, "x@nowhere.test", "x", "y"), alice, []string{"x@unreachable.test"}, ReasonLookup, "x@unreachable.test"},
 		"all or none":         {Policy{Default: Prefer}, message(alice, bob, "x", "y"), alice, []string{bob, dave}, ReasonPolicy, dave},
@@ -340,7 +340,7 @@ func TestCiphertextOfTheClientPasses(t *testing.T) {
 func TestWouldSend(t *testing.T) {
 	w := newWorld(t)
 	a := w.open(w.options(alice, t.TempDir()))
-	p := a.WouldSend(t.Context(), []string{bob}, []string{dave})
+	p := a.WouldSend(t.Context(), alice, []string{bob}, []string{dave})
 	if p.Decision != "clear" || !p.Split || len(p.Recipients) != 2 || p.Recipients[0].Fingerprint == "" || p.Recipients[0].Source != "wkd" ||
 		p.Recipients[0].Decision != "encrypt" || p.Recipients[1].Decision != "clear" || p.Recipients[1].Rule == "" {
 		t.Errorf("%+v", p)

@@ -38,14 +38,20 @@ const (
 // (both mean that domain alone), or "*". International domains match in either spelling.
 type Rule struct {
 	Match   string
+	From    string // only for mail from senders that match; "" is "*"
 	Encrypt Mode
+	Fixed   bool // no sender can loosen it for one message; a rule that requires is fixed anyway
 }
 
 // Policy is the configuration's [policy] table. The zero value requires encryption.
 type Policy struct {
 	Default    Mode
+	Fixed      bool // no sender can loosen the default for one message
 	AllowSplit bool // mixed = "split": some recipients encrypted, the rest clear
 	Rules      []Rule
+	// Tags at the beginning or the end of a subject, by which a sender says the same as with X-Sealpost-Policy;
+	// "" is none.
+	TagRequire, TagClear string
 }
 
 // Force is a sender's wish for one message (X-Sealpost-Policy).
@@ -59,6 +65,7 @@ const (
 
 // MessageFacts are what the decision needs to know of the message.
 type MessageFacts struct {
+	From  string // the address in From
 	Force Force
 	// RepliesToEncrypted: it answers a message that reached us end-to-end encrypted, and
 	// so is taken to quote it (RFC 9787 §6.3).
@@ -128,30 +135,31 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 }
 
 // modeFor finds the mode in force: the first matching rule, else the default; the sender's
-// wish may tighten either, and loosen only the default and rules that do not require.
+// wish may tighten either, and loosen what is not fixed.
 func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
-	mode, rule, required := p.Default, "default "+string(p.Default), false
+	mode, rule, fixed := p.Default, "default "+string(p.Default), p.Fixed
 	for i, r := range p.Rules {
-		if r.matches(address) {
+		if matches(r.Match, address) && (r.From == "" || matches(r.From, m.From)) {
 			mode, rule = r.Encrypt, fmt.Sprintf("rule %d: %s %s", i+1, r.Match, r.Encrypt)
-			required = mode == Require
+			fixed = r.Fixed || mode == Require
 			break
 		}
 	}
 	switch {
 	case m.Force == ForceRequire:
 		return Require, "sender: X-Sealpost-Policy require"
-	case m.Force == ForceClear && !required:
+	case m.Force == ForceClear && !fixed:
 		return Never, "sender: X-Sealpost-Policy clear"
 	}
 	return mode, rule
 }
 
-func (r Rule) matches(address string) bool {
-	if r.Match == "*" {
+// matches says whether an address is what a rule's pattern means.
+func matches(pattern, address string) bool {
+	if pattern == "*" {
 		return true
 	}
-	match, address := r.Match, normalized(address)
+	match, address := pattern, normalized(address)
 	if !strings.Contains(match, "@") {
 		match = "*@" + match
 	}

@@ -40,27 +40,38 @@ func parsePolicy(s string) Policy {
 		p.Default = Mode(words[0])
 	}
 	for _, rule := range words[2:] {
-		match, mode, _ := strings.Cut(rule, ":")
-		p.Rules = append(p.Rules, Rule{Match: match, Encrypt: Mode(mode)})
+		if rule == "fixed" {
+			p.Fixed = true
+			continue
+		}
+		parts := strings.Split(rule, ":")
+		r := Rule{Match: parts[0], Encrypt: Mode(parts[1]), Fixed: len(parts) > 2}
+		if from, to, ok := strings.Cut(r.Match, ">"); ok {
+			r.From, r.Match = from, to
+		}
+		p.Rules = append(p.Rules, r)
 	}
 	return p
 }
 
 func parseMessage(t *testing.T, s string) MessageFacts {
-	switch strings.TrimSpace(s) {
+	m := MessageFacts{From: "me@own"}
+	switch words := strings.TrimSpace(s); words {
 	case "-":
-		return MessageFacts{}
 	case "force-require":
-		return MessageFacts{Force: ForceRequire}
+		m.Force = ForceRequire
 	case "force-clear":
-		return MessageFacts{Force: ForceClear}
+		m.Force = ForceClear
 	case "reply":
-		return MessageFacts{RepliesToEncrypted: true}
+		m.RepliesToEncrypted = true
 	case "ciphertext":
-		return MessageFacts{Ciphertext: true}
+		m.Ciphertext = true
+	case "as-boss":
+		m.From = "Boss@own"
+	default:
+		t.Fatalf("unknown message %q", s)
 	}
-	t.Fatalf("unknown message %q", s)
-	return MessageFacts{}
+	return m
 }
 
 func parseRecipients(t *testing.T, s string) []RecipientFacts {

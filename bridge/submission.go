@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,7 @@ type outgoing struct {
 	references []string        // Message-IDs of what it answers or forwards
 	visible    map[string]bool // addresses in To and Cc, normalised
 	force      Force
+	subject    *string // without the tag it had; nil: as it is
 }
 
 func (m *outgoing) Close() { _ = m.message.Close() }
@@ -60,7 +62,7 @@ func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
 	if err != nil || len(header) == 0 || root.Limited { // beyond the limit another From might hide
 		return nil, &Refusal{Reason: ReasonMalformed, Text: "the message has no header that can be read", Err: err}
 	}
-	m, err := readHeader(e, header)
+	m, err := readHeader(e, header, a.bridge.Policy())
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (a *Account) spoolLines(r io.Reader) (*spool.Spool, error) {
 }
 
 // readHeader takes from the header what the journey needs.
-func readHeader(e Envelope, h mimescan.Header) (*outgoing, error) {
+func readHeader(e Envelope, h mimescan.Header, p Policy) (*outgoing, error) {
 	m := &outgoing{
 		from: e.From, to: unique(e.To), utf8: e.UTF8,
 		fromFields: h.Values("From"), senders: h.Values("Sender"),
@@ -108,8 +110,18 @@ func readHeader(e Envelope, h mimescan.Header) (*outgoing, error) {
 		}
 	}
 	var err error
-	m.force, err = wishOf(h)
-	return m, err
+	if m.force, err = wishOf(h); err != nil {
+		return nil, err
+	}
+	wish, subject := p.tagged(h)
+	if wish == ForceNothing {
+		return m, nil
+	}
+	if m.force != ForceNothing && m.force != wish {
+		return nil, &Refusal{Reason: ReasonMalformed, Text: policyField + " and the tag in the subject contradict each other. Leave one of them out"}
+	}
+	m.force, m.subject = wish, &subject
+	return m, nil
 }
 
 // wishOf is the sender's wish for this message. One that cannot be read, or more than one, is refused: the
@@ -141,8 +153,12 @@ func (a *Account) complete(m *outgoing, h mimescan.Header, lines *spool.Spool) (
 	if h.Get("Date") == "" {
 		add = append(add, pgpmime.Field{Name: "Date", Value: a.bridge.now().UTC().Format(time.RFC1123Z)})
 	}
+	drop := neverSent
+	if m.subject != nil {
+		drop, add = append(slices.Clone(drop), "Subject"), append(add, subjectField(*m.subject))
+	}
 	out := spool.New(a.bridge.spoolDir)
-	if err := pgpmime.Normalise(out, lines.Reader(), neverSent, add); err != nil {
+	if err := pgpmime.Normalise(out, lines.Reader(), drop, add); err != nil {
 		_ = out.Close()
 		return nil, err
 	}

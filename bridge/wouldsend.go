@@ -22,13 +22,13 @@ type PreviewRecipient struct {
 	Text        string `json:"text,omitempty"` // the reason in words, with the way out
 }
 
-// WouldSend decides about a new message to these recipients, exactly as Submit does.
-func (a *Account) WouldSend(ctx context.Context, to, bcc []string) Preview {
+// WouldSend decides about a new message from an address of the account to these recipients, exactly as Submit does.
+func (a *Account) WouldSend(ctx context.Context, from string, to, bcc []string) Preview {
 	visible := map[string]bool{}
 	for _, address := range to {
 		visible[normalized(address)] = true
 	}
-	recipients := a.decide(ctx, MessageFacts{}, unique(append(append([]string{}, to...), bcc...)), visible)
+	recipients := a.decide(ctx, MessageFacts{From: from}, unique(append(append([]string{}, to...), bcc...)), visible)
 	verdicts := make([]Verdict, len(recipients))
 	preview := Preview{Recipients: make([]PreviewRecipient, len(recipients))}
 	for i, r := range recipients {

@@ -183,13 +183,28 @@ func (c *checker) seal(key string, value any) {
 func (c *checker) policy(p Policy) {
 	c.oneOf("policy.default", p.Default, "require", "prefer", "never")
 	c.oneOf("policy.mixed", p.Mixed, "split", "refuse")
+	c.oneOf("policy.override", p.Override, "allow", "forbid")
+	if p.SubjectRequire != "" && strings.EqualFold(strings.TrimSpace(p.SubjectRequire), strings.TrimSpace(p.SubjectClear)) {
+		c.bad("policy.subject_clear", "it is the same as subject_require", "choose two different tags")
+	}
 	for i, r := range p.Rules {
 		key := fmt.Sprintf("policy.rule.%d", i)
-		domain := strings.TrimPrefix(r.Match, "*@")
-		if r.Match != "*" && !isAddress(r.Match) && (domain == "" || strings.ContainsAny(domain, "@* \t<>\"")) {
-			c.bad(key+".match", fmt.Sprintf("%q matches nothing", r.Match), `write an address, "*@example.org", "example.org" or "*"`)
+		c.pattern(key+".match", r.Match)
+		if r.From != "" {
+			c.pattern(key+".from", r.From)
+		}
+		if r.Override != "" {
+			c.oneOf(key+".override", r.Override, "allow", "forbid")
 		}
 		c.oneOf(key+".encrypt", r.Encrypt, "require", "prefer", "never")
+	}
+}
+
+// pattern checks what matches addresses.
+func (c *checker) pattern(key, pattern string) {
+	domain := strings.TrimPrefix(pattern, "*@")
+	if pattern != "*" && !isAddress(pattern) && (domain == "" || strings.ContainsAny(domain, "@* \t<>\"")) {
+		c.bad(key, fmt.Sprintf("%q matches nothing", pattern), `write an address, "*@example.org", "example.org" or "*"`)
 	}
 }
 

@@ -58,15 +58,20 @@ const (
 
 // Policy says what is encrypted.
 type Policy struct {
-	Default string `toml:"default"` // require, prefer, never
-	Mixed   string `toml:"mixed"`   // split, refuse
-	Rules   []Rule `toml:"rule"`
+	Default        string `toml:"default"`         // require, prefer, never
+	Mixed          string `toml:"mixed"`           // split, refuse
+	Override       string `toml:"override"`        // allow, forbid: senders to loosen the default
+	SubjectRequire string `toml:"subject_require"` // tags in the subject; "": none
+	SubjectClear   string `toml:"subject_clear"`
+	Rules          []Rule `toml:"rule"`
 }
 
 // Rule applies to recipients that match; the first match wins.
 type Rule struct {
-	Match   string `toml:"match"`
-	Encrypt string `toml:"encrypt"`
+	Match    string `toml:"match"`
+	From     string `toml:"from"` // senders; "": all
+	Encrypt  string `toml:"encrypt"`
+	Override string `toml:"override"` // allow, forbid; "": allow
 }
 
 // Keydisc says how certificates are found.
@@ -100,7 +105,7 @@ func Default() *Config {
 			IMAP: "127.0.0.1:1143", IMAPS: "127.0.0.1:1993", SMTP: "127.0.0.1:1025", SMTPS: "127.0.0.1:1465",
 		},
 		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
-		Policy:  Policy{Default: "prefer", Mixed: "split"},
+		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow"},
 		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, Timeout: Duration(10 * time.Second)},
 	}
 }

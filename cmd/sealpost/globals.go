@@ -126,9 +126,12 @@ func accountOptions(a config.Account) (bridge.AccountOptions, error) {
 }
 
 func policyOf(p config.Policy) bridge.Policy {
-	policy := bridge.Policy{Default: bridge.Mode(p.Default), AllowSplit: p.Mixed == "split"}
+	policy := bridge.Policy{
+		Default: bridge.Mode(p.Default), AllowSplit: p.Mixed == "split", Fixed: p.Override == "forbid",
+		TagRequire: p.SubjectRequire, TagClear: p.SubjectClear,
+	}
 	for _, r := range p.Rules {
-		policy.Rules = append(policy.Rules, bridge.Rule{Match: r.Match, Encrypt: bridge.Mode(r.Encrypt)})
+		policy.Rules = append(policy.Rules, bridge.Rule{Match: r.Match, From: r.From, Encrypt: bridge.Mode(r.Encrypt), Fixed: r.Override == "forbid"})
 	}
 	return policy
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/mail"
@@ -30,7 +31,7 @@ var wouldSendOperation = operation[wouldSendParams, bridge.Preview]{"would-send"
 	if err != nil {
 		return bridge.Preview{}, err
 	}
-	return a.WouldSend(ctx, p.To, p.Bcc), nil
+	return a.WouldSend(ctx, cmp.Or(p.From, a.Address()), p.To, p.Bcc), nil
 }}
 
 // account is the one with that address, or the only one if address is "".
