@@ -87,14 +87,25 @@ func (a *armorScan) data(line string) {
 	}
 }
 
+// What programs name themselves, with their version and system, and their standing comments.
+const (
+	armorProgram = `(GnuPG(/MacGPG2)?|BCPG|OpenPGP\.js|ProtonMail|Mailvelope|FlowCrypt|RNP|PGP Desktop|Encryption Desktop)` +
+		`( v?[0-9][0-9.]{0,15})?( \((GNU/Linux|MingW32|Darwin|Cygwin|FreeBSD|OpenBSD|Build [0-9]{1,6})\))?`
+	armorComment = `(Using GnuPG with (Mozilla|Thunderbird|Icedove|SeaMonkey) - |GPGTools - )?https?://(www\.)?` +
+		`(enigmail\.mozdev\.org|enigmail\.net|gpgtools\.org|gnupg\.org|protonmail\.com|proton\.me|openpgpjs\.org|mailvelope\.com|flowcrypt\.com)/?`
+)
+
 var (
 	armorHeader      = regexp.MustCompile(`^(Version|Comment|Charset|MessageID|Hash):( .{0,120})?$`)
-	quietArmorHeader = regexp.MustCompile(`^(Version: [ -~]{1,60}|Charset: [A-Za-z0-9_-]{1,30}|Comment: ((Using GnuPG with|GPGTools - |Processed by Mailvelope)[ -~]{0,60}|https?://[!-~]{1,60}))$`)
+	quietArmorHeader = regexp.MustCompile(`^(Version: ` + armorProgram + `|Charset: [A-Za-z0-9_-]{1,30}|Comment: ` + armorComment + `)$`)
 )
 
 // anyArmorHeader lets pass what programs and their users write above the base64.
 func anyArmorHeader(line string) bool { return armorHeader.MatchString(strings.ToValidUTF8(line, "?")) }
 
-// quietArmorHeader lets pass what cannot be part of the text that is encrypted: no comment but the
+// inlineArmorHeader lets pass everything: of a message that is opened, nobody is shown its armor.
+func inlineArmorHeader(line string) bool { return strings.Contains(line, ":") }
+
+// isQuietArmorHeader lets pass what cannot be part of the text that is encrypted: no comment but the
 // standing ones of widespread programs.
 func isQuietArmorHeader(line string) bool { return quietArmorHeader.MatchString(line) }

@@ -146,7 +146,7 @@ func (s *shape) mangled(src mimescan.Source) (*mimescan.Part, error) {
 
 // asInline recognises a text that is one OpenPGP message from its first line to its last.
 func (s *shape) asInline(src mimescan.Source) error {
-	whole, err := wholeArmor(mimescan.DecodeBody(src, s.root), armoredMessage, anyArmorHeader)
+	whole, err := wholeArmor(mimescan.DecodeBody(src, s.root), armoredMessage, inlineArmorHeader)
 	if whole {
 		s.kind, s.ciphertext, s.reason = kindEncrypted, s.root, reasonInline
 	}

@@ -1,6 +1,7 @@
 package pgpmime
 
 import (
+	"bufio"
 	"bytes"
 	stdmime "mime"
 	"regexp"
@@ -103,10 +104,11 @@ func hasJunk(h mimescan.Header) bool {
 }
 
 // delimiters counts the lines that begin with the boundary of p: many readers compare no more of
-// them (RFC 2046 §5.1.1), and would end the signed part at any.
+// them (RFC 2046 §5.1.1), and would end the signed part at any. For some a bare CR ends a line.
 func delimiters(src mimescan.Source, p *mimescan.Part) (n int, err error) {
 	boundary := []byte("--" + p.Params["boundary"])
-	err = eachLine(within(src, p.Body.Start, p.Body.End), func(line []byte) bool {
+	body := &crlfReader{in: bufio.NewReader(within(src, p.Body.Start, p.Body.End)), bareCR: true}
+	err = eachLine(body, func(line []byte) bool {
 		if bytes.HasPrefix(line, boundary) {
 			n++
 		}

@@ -164,6 +164,14 @@ type fieldScan struct {
 	start   int64
 	at      int64
 	midLine bool
+	kept    bool // there is a field between ours and this one
+}
+
+// continues says whether a line would continue the field above it, for some readers: those that
+// drop control bytes first.
+func continues(line []byte) bool {
+	text := bytes.TrimLeftFunc(line, func(c rune) bool { return c != '\t' && c != '\n' && (c < ' ' || c == 0x7f) })
+	return len(text) == 0 && len(line) > 0 || len(text) > 0 && (text[0] == ' ' || text[0] == '\t')
 }
 
 // line takes the next piece of a line; true at the end of the header.
@@ -175,8 +183,9 @@ func (f *fieldScan) line(piece []byte, whole bool) bool {
 	}
 	if fresh && len(piece) > 0 && piece[0] != ' ' && piece[0] != '\t' {
 		f.end()
-	} else if f.at == 0 {
-		f.hit = len(piece) > 0
+	}
+	if len(f.field) == 0 && !f.kept && continues(piece) {
+		f.hit = true
 	}
 	if len(f.field)+len(piece) > maxField {
 		f.long = true
@@ -198,6 +207,8 @@ func (f *fieldScan) end() {
 		f.found[n-1].End = f.at
 	} else if lookalike(f.field) || f.hit || f.long && strings.Contains(visible(f.field), ourPrefix) {
 		f.found = append(f.found, mimescan.Span{Start: f.start, End: f.at})
+	} else if len(f.field) > 0 {
+		f.kept = true
 	}
 	f.field, f.long, f.hit, f.start = f.field[:0], false, false, f.at
 }

@@ -231,7 +231,7 @@ func (o *opener) payload(s shape, packets, payload *spool.Spool, signed, pq bool
 	v.reason = firstOf(v.reason, s.reason)
 	if fromDiffers(s.head.fields, p) {
 		v = v.distrust("from-differs")
-	} else if p.protection == unprotected {
+	} else if p.protection == unprotected || !signed && p.signsNoHeader() {
 		v.reason = firstOf(v.reason, "outer-only")
 	}
 	r.Signature, r.Signer, r.Reason = v.signature, v.signer, v.reason

@@ -50,3 +50,32 @@ func TestHeaderOfClearSignedMail(t *testing.T) {
 		})
 	}
 }
+
+// Whoever encrypts to us can wrap alice's signed text in a header of his own and call that protected.
+func TestHeaderAboveTheSignatureInside(t *testing.T) {
+	b := builder{t}
+	forged := "From: alice@alpha.test\r\nSubject: You sell me your house?\r\n"
+	root := strings.Replace(b.good(plain("Yes, I agree.\n")), "; boundary", `; hp="cipher"; boundary`, 1)
+	for _, c := range []struct {
+		name    string
+		signers []string
+		reason  string
+	}{
+		{"signed below the header", nil, "outer-only"},
+		{"signed as a whole", []string{"alice"}, ""},
+	} {
+		r, _ := opened(t, outerHeader+encryptedMIME(b.toBob(b.packets(forged+root, 0, c.signers...))))
+		if r.Signature != SignatureGood || r.Reason != c.reason {
+			t.Errorf("%s: %s; reason=%s", c.name, r.Signature, r.Reason)
+		}
+	}
+}
+
+// Of a message that is opened nobody is shown the armor: what stands above its base64 is no reason to leave it closed.
+func TestInlineArmorHeaders(t *testing.T) {
+	b := builder{t}
+	armored := strings.Replace(b.toBob(b.packets(victim+"\n", 0, "alice")), "\r\n\r\n", "\r\nX-Program: "+strings.Repeat("x", 200)+"\r\n\r\n", 1)
+	if r, shown := opened(t, outerHeader+plain("")+armored); r.Signature != SignatureGood || !strings.Contains(shown, victim) {
+		t.Errorf("%s, %s; reason=%s", r.Encryption, r.Signature, r.Reason)
+	}
+}

@@ -53,8 +53,11 @@ func TestForeignCiphertext(t *testing.T) {
 			root:  "MIME-Version: 1.0\nContent-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=\"real\"; charset=utf-8\n",
 			armor: "Version: ProtonMail\nComment: https://protonmail.com\n",
 		},
-		"Enigmail": {armor: "Charset: windows-1252\nVersion: GnuPG v2\nComment: Using GnuPG with Mozilla - http://enigmail.mozdev.org/\n"},
-		"GpgOL":    {data: "Content-Type: application/octet-stream\nContent-Disposition: inline; filename=\"openpgp-encrypted-message.asc\"\n"},
+		"Enigmail":    {armor: "Charset: windows-1252\nVersion: GnuPG v2\nComment: Using GnuPG with Mozilla - http://enigmail.mozdev.org/\n"},
+		"OpenPGP.js":  {armor: "Version: OpenPGP.js v4.10.10\nComment: https://openpgpjs.org\n"},
+		"Mailvelope":  {armor: "Version: Mailvelope v4.3.0\nComment: https://www.mailvelope.com\n"},
+		"PGP Desktop": {armor: "Version: PGP Desktop 10.2.1 (Build 4461)\nCharset: utf-8\n"},
+		"GpgOL":       {data: "Content-Type: application/octet-stream\nContent-Disposition: inline; filename=\"openpgp-encrypted-message.asc\"\n"},
 	} {
 		f.root, f.control, f.data = firstOf(f.root, foreignRoot), firstOf(f.control, foreignControl), firstOf(f.data, foreignData)
 		message := f.message(builder{t})
@@ -96,6 +99,9 @@ func TestClearTextBesideCiphertext(t *testing.T) {
 		"junk in the header of a part":   sub("Content-Description: PGP/MIME version identification", secret),
 		"behind a bare CR":               sub("Content-Description: PGP", "Content-Description: PGP\r\r"+secret),
 		"comment of the armor":           sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\nComment: "+secret+"\r\n"),
+		"standing comment and more":      sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\nComment: Using GnuPG with "+secret+"\r\n"),
+		"address as a comment":           sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\nComment: https://CLEAR-SECRET.test\r\n"),
+		"program of the armor":           sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\nVersion: "+secret+"\r\n"),
 		"unknown field of the armor":     sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\nX: "+secret+"\r\n"),
 		"many fields of the armor":       sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\n"+strings.Repeat("Version: "+secret+"\r\n", 20)),
 		"long field of the armor":        sub("-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\nVersion: "+strings.Repeat(secret, 10)+"\r\n"),

@@ -76,7 +76,7 @@ var standardPreamble = regexp.MustCompile(`^(This is an OpenPGP/MIME (encrypted|
 	`This is a (multi-part message|cryptographically signed message) in MIME format\.{0,3}|` +
 	`This is a MIME-formatted message\.  If you see this text it means that your\s+E-mail software does not support MIME-formatted messages\.)$`)
 
-// nothingBeside says whether the preamble and the epilogue of a multipart of two parts hold no text.
+// nothingBeside says whether a multipart of two parts is closed, and its preamble and epilogue hold no text.
 func nothingBeside(src mimescan.Source, multipart *mimescan.Part) (bool, error) {
 	boundary := "--" + multipart.Params["boundary"]
 	preamble, short, err := shortText(within(src, multipart.Body.Start, multipart.Children[0].Header.Start))
@@ -85,7 +85,7 @@ func nothingBeside(src mimescan.Source, multipart *mimescan.Part) (bool, error) 
 		return false, err
 	}
 	epilogue, short, err := shortText(within(src, multipart.Children[1].Body.End, multipart.Body.End))
-	return short && strings.TrimPrefix(epilogue, boundary+"--") == "", err
+	return short && epilogue == boundary+"--", err
 }
 
 func within(src mimescan.Source, start, end int64) io.Reader {

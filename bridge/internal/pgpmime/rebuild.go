@@ -73,6 +73,12 @@ func (p *decrypted) lookInside(payload *spool.Spool) error {
 	return err
 }
 
+// signsNoHeader says whether a multipart/signed inside leaves the header out: whoever encrypted it may have
+// written another above it.
+func (p decrypted) signsNoHeader() bool {
+	return p.signed != nil && protection(p.signed.Children[0]) == unprotected
+}
+
 // names are the non-structural fields of the protected header, in lower case.
 func (p decrypted) names() map[string]bool {
 	names := map[string]bool{}

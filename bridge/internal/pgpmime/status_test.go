@@ -64,6 +64,12 @@ func TestNothingContinuesTheStatus(t *testing.T) {
 		{" \r\n\r\nbody", "\r\nbody"},
 		{" a\r\nX-Sealpost-Status: evil\r\n b\r\nC: d\r\n", "C: d\r\n"},
 		{" " + long + "\r\n\t" + long + "\r\nC: d\r\n\r\n", "C: d\r\n\r\n"},
+		{"\x00 ; signature=good\r\nC: d\r\n\r\n", "C: d\r\n\r\n"}, // for readers that drop control bytes
+		{"\r\t; signature=good\r\nC: d\r\n\r\n", "C: d\r\n\r\n"},
+		{"X-Sealpost-Status: evil\r\n\x00\x7f signature=good\r\nC: d\r\n\r\n", "C: d\r\n\r\n"},
+		{" a\r\n\r signature=good\r\n\x00 b\r\nC: d\r\n\x00 e\r\n\r\n", "C: d\r\n\x00 e\r\n\r\n"},
+		{strings.Repeat("\x00", 100<<10) + " signature=good\r\nC: d\r\n\r\n", "C: d\r\n\r\n"},
+		{"\x00C: d\r\n\r\n", "\x00C: d\r\n\r\n"},
 		{" signature=good", ""}, {"\r\n body", "\r\n body"}, {"C: d\r\n e\r\n", "C: d\r\n e\r\n"},
 	} {
 		if got := withStatus(t, c.message); got != statusLine+c.want {
@@ -97,6 +103,9 @@ func TestHarmlessFieldsStay(t *testing.T) {
 	}
 }
 
+// withoutControl is how readers see a message that drop control bytes first.
+var withoutControl = strings.NewReplacer("\r\n", "\r\n", "\r", "", "\x00", "")
+
 // Whatever the message, there is one status field in it, the first, a client reads the very value
 // that was written, and nothing else is gone.
 func TestOneStatusField(t *testing.T) {
@@ -108,6 +117,10 @@ func TestOneStatusField(t *testing.T) {
 		h, err := readHead(source(got))
 		if err != nil || !ours || fmt.Sprint(h.fields.Values("X-Sealpost-Status")) != "[ours]" {
 			r.Fatalf("%q became %q (%v)", message, got, err)
+		}
+		seen := mimescan.ParseHeader([]byte(withoutControl.Replace(got)))
+		if value := seen.Get("X-Sealpost-Status"); value != "ours" {
+			r.Fatalf("%q became %q, where some readers see %q", message, got, value)
 		}
 		for _, f := range h.fields[1:] {
 			if lookalike(f.Raw) {
