@@ -21,6 +21,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/contacts"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
 	"github.com/sealpost/sealpost/bridge/localtls"
+	"github.com/sealpost/sealpost/bridge/metrics"
 	"github.com/sealpost/sealpost/bridge/outbox"
 	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
@@ -66,6 +67,7 @@ type Bridge struct {
 	contacts *contacts.Book
 	audit    *audit.Log
 	outbox   *outbox.Outbox
+	metrics  *metrics.Metrics
 	journal  *journal
 	policy   atomic.Pointer[Policy]
 	accounts []*Account
@@ -117,7 +119,9 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.secrets = keyring.NewSecrets(b.db, b.vault)
 	b.journal = &journal{db: b.db}
 	b.audit = audit.New(b.db, b.now)
+	b.metrics = metrics.New()
 	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
+	o.Keydisc.Asked = func(m keydisc.Method, result string, took time.Duration) { b.metrics.LookedUp(string(m), result, took) }
 	finder, err := keydisc.New(o.Keydisc)
 	if err != nil {
 		return err
@@ -128,6 +132,7 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	b.metrics.WatchQueue(b.outbox.Waiting, b.now)
 	b.SetPolicy(o.Policy)
 	for _, account := range o.Accounts {
 		a, err := b.newAccount(ctx, account)
@@ -191,6 +196,9 @@ func (b *Bridge) SetPolicy(p Policy) { b.policy.Store(&p) }
 func (b *Bridge) Contacts() *contacts.Book { return b.contacts }
 func (b *Bridge) Audit() *audit.Log        { return b.audit }
 func (b *Bridge) Outbox() *outbox.Outbox   { return b.outbox }
+
+// Metrics are what the installation counts.
+func (b *Bridge) Metrics() *metrics.Metrics { return b.metrics }
 
 // Identity is the local CA and the leaf certificate for the listeners; made on first use.
 func (b *Bridge) Identity(ctx context.Context, host string) (*localtls.Identity, error) {

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"cmd/sealpost-bench": {"*"},
 	"bridge": {
 		"bridge/audit", "bridge/contacts", "bridge/internal/keyring", "bridge/internal/pgpmime", "bridge/internal/spool", "bridge/localtls",
-		"bridge/mimescan", "bridge/mirror", "bridge/outbox", "bridge/store", "bridge/upstream", "keydisc",
+		"bridge/metrics", "bridge/mimescan", "bridge/mirror", "bridge/outbox", "bridge/store", "bridge/upstream", "keydisc",
 	},
 	"bridge/audit":            {"bridge/store"},
 	"bridge/contacts":         {"bridge/store", "keydisc"},

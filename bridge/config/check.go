@@ -68,6 +68,7 @@ func (c *checker) config(cfg *Config) {
 func (c *checker) local(l Local) {
 	listeners := []struct{ key, address string }{
 		{"local.imap", l.IMAP}, {"local.imaps", l.IMAPS}, {"local.smtp", l.SMTP}, {"local.smtps", l.SMTPS},
+		{"local.metrics", l.Metrics},
 	}
 	taken := map[string]string{}
 	for _, listener := range listeners {

@@ -26,6 +26,8 @@ type Local struct {
 	IMAPS string `toml:"imaps"` // implicit TLS
 	SMTP  string `toml:"smtp"`  // STARTTLS offered
 	SMTPS string `toml:"smtps"` // implicit TLS
+	// Metrics answers Prometheus, /healthz and /readyz. It names nobody, and may listen elsewhere than on loopback.
+	Metrics string `toml:"metrics"`
 }
 
 // Vault says where the passphrase comes from.

@@ -164,6 +164,16 @@ func (b *Outbox) Len(ctx context.Context) (int, error) {
 	return n, err
 }
 
+// Waiting is the number of waiting messages and when the oldest of them was queued; zero if none is.
+func (b *Outbox) Waiting(ctx context.Context) (n int, oldest time.Time, err error) {
+	var queued sql.NullInt64
+	err = b.options.DB.Read().QueryRowContext(ctx, `SELECT count(*), min(queued) FROM outbox WHERE delivered = 0`).Scan(&n, &queued)
+	if queued.Valid {
+		oldest = time.Unix(0, queued.Int64)
+	}
+	return n, oldest, err
+}
+
 // List describes the waiting messages, the oldest first.
 func (b *Outbox) List(ctx context.Context) ([]Message, error) {
 	rows, err := b.options.DB.Read().QueryContext(ctx, selectMessage+` WHERE delivered = 0 ORDER BY id`)
