@@ -18,6 +18,12 @@ type Config struct {
 	Accounts []Account `toml:"account"`
 	Policy   Policy    `toml:"policy"`
 	Keydisc  Keydisc   `toml:"keydisc"`
+	Database Database  `toml:"database"`
+}
+
+// Database is where contacts, keys, the log and the outbox are kept.
+type Database struct {
+	URL string `toml:"url"` // "": an encrypted file in StateDir; postgres:// for gateways that share
 }
 
 // Local are the listeners towards the mail client, host:port; "" turns one off, port 0 picks one.
