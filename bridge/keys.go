@@ -29,8 +29,8 @@ var ErrNoKey = keyring.ErrNoKey
 func (a *Account) Keys() []Key { return a.ring.List() }
 
 // GenerateKey makes a key for the account's address and aliases.
-func (a *Account) GenerateKey(ctx context.Context, p KeyProfile) (Key, error) {
-	key, err := a.ring.Generate(ctx, p, a.addresses(), a.bridge.now())
+func (a *Account) GenerateKey(ctx context.Context, p KeyProfile, primary bool) (Key, error) {
+	key, err := a.ring.Generate(ctx, p, a.addresses(), a.bridge.now(), primary)
 	if err != nil {
 		return Key{}, err
 	}
@@ -39,7 +39,7 @@ func (a *Account) GenerateKey(ctx context.Context, p KeyProfile) (Key, error) {
 
 // ImportKey adds secret keys made elsewhere; passphrase unlocks them if they are protected.
 func (a *Account) ImportKey(ctx context.Context, data, passphrase []byte) ([]Key, error) {
-	keys, err := a.ring.Import(ctx, data, passphrase, a.addresses())
+	keys, err := a.ring.Import(ctx, data, passphrase, a.addresses(), a.bridge.now())
 	if err != nil {
 		return nil, err
 	}
