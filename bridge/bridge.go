@@ -260,15 +260,15 @@ const sourceOwn contacts.Source = "own"
 // certificateOf looks a recipient up: our own accounts first, then the contacts.
 func (b *Bridge) certificateOf(ctx context.Context, address string) contacts.Lookup {
 	if c, ok := b.ownContact(address); ok {
-		return contacts.Lookup{Contact: c, Usable: c.Certificate.Check(address, b.now()), Conclusive: true}
+		return contacts.Lookup{Contact: c, Usable: checkOwn(c.Certificate, b.now()), Conclusive: true}
 	}
 	return b.contacts.Lookup(ctx, address)
 }
 
 // signersOf are the contacts with whose certificates a signature by address may be checked.
 func (b *Bridge) signersOf(ctx context.Context, address string) []contacts.Contact {
-	if c, ok := b.ownContact(address); ok {
-		return []contacts.Contact{c}
+	if a, ok := b.Account(address); ok {
+		return a.ownContacts(address)
 	}
 	return b.contacts.ForVerification(ctx, address)
 }
@@ -278,13 +278,34 @@ func (b *Bridge) ownContact(address string) (contacts.Contact, bool) {
 	if !ok {
 		return contacts.Contact{}, false
 	}
-	certificate, err := a.ring.Certificate()
+	certificate, err := a.ring.CertificateFor(address, b.now())
 	if err != nil {
 		return contacts.Contact{}, false
 	}
-	return contacts.Contact{
-		Address: normalized(address), Certificate: certificate, Source: sourceOwn, Trust: contacts.Verified, Ever: true,
-	}, true
+	return ownContact(address, certificate), true
+}
+
+func ownContact(address string, c *keydisc.Certificate) contacts.Contact {
+	return contacts.Contact{Address: normalized(address), Certificate: c, Source: sourceOwn, Trust: contacts.Verified, Ever: true}
+}
+
+// ownContacts are those with whose certificates mail of one's own may be checked: that of past keys, too.
+func (a *Account) ownContacts(address string) (all []contacts.Contact) {
+	for _, c := range a.ring.Certificates() {
+		all = append(all, ownContact(address, c))
+	}
+	return all
+}
+
+// checkOwn says whether mail to an address of one's own may be encrypted to a certificate: the configuration vouches for
+// the address, whether the key knows it or not.
+func checkOwn(c *keydisc.Certificate, now time.Time) (err error) {
+	for _, address := range c.Addresses() {
+		if err = c.Check(address, now); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // tlsConfigFor trusts the system's authorities and those in the file.

@@ -208,11 +208,15 @@ func (a *Account) learnAutocrypt(ctx context.Context, stored mimescan.Source) {
 		return
 	}
 	from := addressesIn(strings.Join(header.Values("From"), ", "))
-	if len(from) != 1 || a.Owns(from[0]) {
+	if len(from) != 1 {
 		return
 	}
 	certificate := soleAutocrypt(header.Values("Autocrypt"), from[0])
 	if certificate == nil {
+		return
+	}
+	if a.Owns(from[0]) {
+		a.learnOwn(ctx, certificate)
 		return
 	}
 	effective := a.bridge.now()

@@ -120,7 +120,7 @@ func (d *demo) addUser(ctx context.Context, user bridgetest.User) error {
 	}
 	a := b.Accounts()[0]
 	if len(a.Keys()) == 0 {
-		if _, err := a.GenerateKey(ctx, bridge.ProfileCompatible); err != nil {
+		if _, err := a.GenerateKey(ctx, bridge.ProfileCompatible, false); err != nil {
 			return err
 		}
 	}

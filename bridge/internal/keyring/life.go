@@ -264,3 +264,46 @@ func reread(entity *openpgp.Entity, before Key) (ownKey, error) {
 	}
 	return newOwnKey(secret, before.Profile, before.Primary)
 }
+
+// For is the key that speaks for an address: the primary one if it has the address or no other key in use has it, else that
+// other. The certificate is shared, the signer a fresh, unlocked copy for one goroutine.
+func (r *Ring) For(address string, now time.Time) (*keydisc.Certificate, *openpgp.Entity, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, err := r.speaker(address, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := k.entity()
+	return k.certificate, signer, err
+}
+
+// speaker chooses for For. The caller holds the lock.
+func (r *Ring) speaker(address string, now time.Time) (ownKey, error) {
+	for _, k := range r.keys { // the primary first
+		if k.certificate.Check(address, now) == nil {
+			return k, nil
+		}
+	}
+	return r.find("")
+}
+
+// CertificateFor is the public part of the key that speaks for an address; Certificates are those of all keys, the primary
+// first.
+func (r *Ring) CertificateFor(address string, now time.Time) (*keydisc.Certificate, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, err := r.speaker(address, now)
+	return k.certificate, err
+}
+
+// Certificates are those of all keys, past ones too, the primary first.
+func (r *Ring) Certificates() []*keydisc.Certificate {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*keydisc.Certificate, len(r.keys))
+	for i, k := range r.keys {
+		all[i] = k.certificate
+	}
+	return all
+}
