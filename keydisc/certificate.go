@@ -267,6 +267,16 @@ func (s *spareEntities) put(e *openpgp.Entity) {
 	}
 }
 
+// Revoked says whether its owner has revoked the certificate by that time.
+func (c *Certificate) Revoked(at time.Time) bool {
+	e, err := c.Entity()
+	if err != nil {
+		return false
+	}
+	_, err = e.VerifyPrimaryKey(at, lenient())
+	return errors.Is(err, pgperrors.ErrKeyRevoked)
+}
+
 // PostQuantum says whether the subkey that encryption would choose at that time is
 // post-quantum (RFC 9980).
 func (c *Certificate) PostQuantum(at time.Time) bool {

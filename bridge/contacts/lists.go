@@ -36,7 +36,9 @@ func (b *Book) Lists(ctx context.Context) ([]ListState, error) {
 		if err != nil {
 			return nil, store.Explain(err)
 		}
-		states = append(states, ListState{l.URL, s.signed, s.checked, l.inForce(s.signed, b.options.Now()), s.problem})
+		now := b.options.Now()
+		inForce := l.inForce(s.signed, now) && (s.news == nil || !s.news.Revoked(now))
+		states = append(states, ListState{l.URL, s.signed, s.checked, inForce, s.problem})
 	}
 	return states, nil
 }
@@ -48,25 +50,31 @@ var ErrLapsed = errors.New("the list was signed too long ago; its organisation m
 type listRow struct {
 	signed, attempted, checked time.Time
 	problem                    string
-	inForce                    bool // when its contacts were last judged
+	inForce                    bool                 // when its contacts were last judged
+	news                       *keydisc.Certificate // the authority's with what is known of it by now; nil: nothing new
 }
 
 func loadList(ctx context.Context, q querier, l List) (s listRow, err error) {
 	var signed, attempted, checked int64
-	err = q.QueryRowContext(ctx, `SELECT signed, attempted, checked, problem, in_force FROM vouching_list WHERE url = ? AND authority = ?`,
-		l.URL, string(l.authority())).Scan(&signed, &attempted, &checked, &s.problem, &s.inForce)
+	var news []byte
+	err = q.QueryRowContext(ctx, `SELECT signed, attempted, checked, problem, in_force, news FROM vouching_list WHERE url = ? AND authority = ?`,
+		l.URL, string(l.authority())).Scan(&signed, &attempted, &checked, &s.problem, &s.inForce, &news)
 	if errors.Is(err, sql.ErrNoRows) {
 		return listRow{}, nil
 	}
+	if err != nil {
+		return s, err
+	}
 	s.signed, s.attempted, s.checked = fromNano(signed), fromNano(attempted), fromNano(checked)
+	s.news, err = parse(news)
 	return s, err
 }
 
 func (s listRow) save(ctx context.Context, tx *sql.Tx, l List) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO vouching_list (url, authority, signed, attempted, checked, problem, in_force) VALUES (?, ?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, `INSERT INTO vouching_list (url, authority, signed, attempted, checked, problem, in_force, news) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (url, authority) DO UPDATE SET signed = excluded.signed, attempted = excluded.attempted, checked = excluded.checked,
-			problem = excluded.problem, in_force = excluded.in_force`,
-		l.URL, string(l.authority()), toNano(s.signed), toNano(s.attempted), toNano(s.checked), s.problem, s.inForce)
+			problem = excluded.problem, in_force = excluded.in_force, news = excluded.news`,
+		l.URL, string(l.authority()), toNano(s.signed), toNano(s.attempted), toNano(s.checked), s.problem, s.inForce, blob(s.news))
 	return err
 }
 
@@ -84,6 +92,10 @@ func (b *Book) FollowLists(ctx context.Context) error {
 	if err := b.dropLists(ctx); err != nil {
 		return err
 	}
+	return b.followConfigured(ctx)
+}
+
+func (b *Book) followConfigured(ctx context.Context) error {
 	for _, l := range b.options.Lists {
 		s, err := loadList(ctx, b.options.DB.Read(), l)
 		if err != nil {
@@ -102,11 +114,23 @@ func (b *Book) FollowLists(ctx context.Context) error {
 	return nil
 }
 
+// errAuthorityRevoked ends a list.
+var errAuthorityRevoked = errors.New("the certificate of its organisation is revoked: it vouches for nothing any more; ask the organisation for the new one")
+
 // lookAtList fetches a list and takes it in, or notes why not.
 func (b *Book) lookAtList(ctx context.Context, l List) error {
-	list, failure := b.options.Finder.List(ctx, l.ListSource)
-	if failure == nil {
-		failure = b.TakeList(ctx, l, list)
+	source := l.ListSource
+	var failure error
+	if source.Authority, failure = b.authorityNow(ctx, l); failure != nil {
+		return failure
+	}
+	if source.Authority.Revoked(b.options.Now()) {
+		if err := b.judgeListed(ctx, l, &keydisc.List{}); err != nil {
+			return err
+		}
+		failure = errAuthorityRevoked
+	} else {
+		failure = b.fetchList(ctx, l, source)
 	}
 	if failure == nil || ctx.Err() != nil {
 		return ctx.Err()
@@ -126,13 +150,50 @@ func (b *Book) lookAtList(ctx context.Context, l List) error {
 	return b.judgeListed(ctx, l, nil)
 }
 
+func (b *Book) fetchList(ctx context.Context, l List, source keydisc.ListSource) error {
+	list, err := b.options.Finder.List(ctx, source)
+	if err != nil {
+		return err
+	}
+	return b.TakeList(ctx, l, list)
+}
+
+// authorityNow is the certificate of a list's organisation with what servers say of it by now, which is kept: a revocation ends
+// its word, wherever it is found.
+func (b *Book) authorityNow(ctx context.Context, l List) (*keydisc.Certificate, error) {
+	s, err := loadList(ctx, b.options.DB.Read(), l)
+	if err != nil {
+		return nil, store.Explain(err)
+	}
+	authority := l.Authority
+	found, _ := b.options.Finder.Refresh(ctx, l.authority()) // without an answer it is what it was
+	if s.news != nil {
+		found = append(found, keydisc.Found{Certificate: s.news})
+	}
+	for _, f := range found {
+		if authority, err = authority.Update(f.Certificate); err != nil {
+			return nil, err
+		}
+	}
+	err = b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		s, err := loadList(ctx, tx, l)
+		if err != nil {
+			return err
+		}
+		s.news = authority
+		return s.save(ctx, tx, l)
+	})
+	return authority, err
+}
+
 // TakeList makes what a list says the organisation's word, in place of what it said before, and has the contacts follow.
 // ErrReplayed if it was signed earlier, ErrLapsed if it is too old.
 func (b *Book) TakeList(ctx context.Context, l List, list *keydisc.List) error {
 	return b.judgeListed(ctx, l, list)
 }
 
-// judgeListed judges the contacts of a list anew, after replacing what it says if news is not nil.
+// judgeListed judges the contacts of a list anew, after replacing what it says if news is not nil. A zero Signed is that of the list
+// before.
 func (b *Book) judgeListed(ctx context.Context, l List, news *keydisc.List) error {
 	defer b.changed()
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
@@ -147,6 +208,8 @@ func (b *Book) judgeListed(ctx context.Context, l List, news *keydisc.List) erro
 		now := b.options.Now()
 		if news != nil {
 			switch {
+			case news.Signed.IsZero(): // the end of it
+				news.Signed = s.signed
 			case news.Signed.Before(s.signed):
 				return ErrReplayed
 			case !l.inForce(news.Signed, now):
@@ -155,7 +218,7 @@ func (b *Book) judgeListed(ctx context.Context, l List, news *keydisc.List) erro
 			if err := replaceVouches(ctx, tx, l, news.Entries, affected); err != nil {
 				return err
 			}
-			s = listRow{signed: news.Signed, attempted: now, checked: now}
+			s.signed, s.attempted, s.checked, s.problem = news.Signed, now, now, ""
 		}
 		s.inForce = l.inForce(s.signed, now)
 		if err := s.save(ctx, tx, l); err != nil {

@@ -57,7 +57,7 @@ type Tending struct {
 
 // Tend does what is due now: a look at each list, at most one contact, the reminder. It waits for the answers.
 func (b *Book) Tend(ctx context.Context, t *Tending) error {
-	err := b.FollowLists(ctx)
+	err := b.followConfigured(ctx)
 	return errors.Join(err, b.freshen(ctx, t), b.remind(ctx))
 }
 

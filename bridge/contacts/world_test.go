@@ -45,7 +45,7 @@ type world struct {
 
 // staff is the list of the world: it may speak about bravo.test alone.
 func staff(t *testing.T) List {
-	return List{keydisc.ListSource{URL: "https://bravo.test/staff", Authority: certificate(t, "alice"), Domains: []string{"bravo.test"}}, 30 * 24 * time.Hour}
+	return List{keydisc.ListSource{URL: "https://bravo.test/staff", Authority: certificate(t, "unrevoked"), Domains: []string{"bravo.test"}}, 30 * 24 * time.Hour}
 }
 
 // worldFinder is a Finder whose lists need no signature.

@@ -11,6 +11,7 @@ CREATE TABLE vouching_list (
   checked   INTEGER NOT NULL DEFAULT 0, -- last look that found it good
   problem   TEXT NOT NULL DEFAULT '',   -- what the last look came to grief of
   in_force  INTEGER NOT NULL DEFAULT 0, -- whether it vouched when its contacts were last judged
+  news      BLOB,                       -- the authority's certificate with what is known of it by now; NULL: nothing new
   PRIMARY KEY (url, authority)
 ) WITHOUT ROWID;
 
