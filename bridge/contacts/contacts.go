@@ -48,7 +48,7 @@ type Contact struct {
 	FirstSeen   time.Time
 	LastUsed    time.Time           // zero: never encrypted to
 	Pending     keydisc.Fingerprint // a conflicting certificate waiting for the user; "" none
-	Ever        bool                // this address had a certificate at some time, usable or not
+	Ever        bool                // this address had a certificate at some time, usable or not, or a list names one
 	Verified    time.Time           // when the user compared the pinned certificate; zero: never
 	Blocked     bool                // no mail goes there
 	InUse       bool                // mail was encrypted to the pin, or the user has decided about it; a stranger's never is

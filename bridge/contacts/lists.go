@@ -210,10 +210,10 @@ func (b *Book) judgeListed(ctx context.Context, l List, news *keydisc.List) erro
 			switch {
 			case news.Signed.IsZero(): // the end of it
 				news.Signed = s.signed
-			case news.Signed.Before(s.signed):
-				return ErrReplayed
 			case !l.inForce(news.Signed, now):
 				return ErrLapsed
+			case news.Signed.Before(s.signed):
+				return ErrReplayed
 			}
 			if err := replaceVouches(ctx, tx, l, news.Entries, affected); err != nil {
 				return err

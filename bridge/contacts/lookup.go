@@ -37,7 +37,21 @@ type Lookup struct {
 // asked, too. Fresh positive and negative answers are served
 // from the database (positive: refreshed daily in the background; negative: 1 h;
 // inconclusive: never cached). It never blocks longer than the Finder's deadline.
+//
+// Without the network, pins are served for as long as the certificates themselves are valid. That there is none is
+// known for an hour; then it is an open question again, as it is for somebody whom a list may name that was never taken in.
 func (b *Book) Lookup(ctx context.Context, address string) Lookup {
+	l := b.lookup(ctx, address)
+	if !errors.Is(l.Usable, ErrNone) || !l.Conclusive {
+		return l
+	}
+	if err := b.awaited(ctx, address); err != nil {
+		l.Conclusive, l.Cause = false, err
+	}
+	return l
+}
+
+func (b *Book) lookup(ctx context.Context, address string) Lookup {
 	normal, err := keydisc.NormalizeAddress(address)
 	if err != nil {
 		return unknown(address, err)

@@ -31,7 +31,7 @@ func (r *record) ever() bool { return !r.firstSeen.IsZero() }
 func (r *record) contact() Contact {
 	c := Contact{
 		Address: r.address, Certificate: r.pinned, Source: r.source, Trust: Unknown,
-		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever(), Verified: r.verified, Blocked: r.blocked, VouchedBy: r.voucher(), InUse: r.inUse(),
+		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever() || len(r.vouches) > 0, Verified: r.verified, Blocked: r.blocked, VouchedBy: r.voucher(), InUse: r.inUse(),
 	}
 	if !r.verified.IsZero() && r.every > 0 {
 		c.VerifyBy = r.verified.Add(r.every)

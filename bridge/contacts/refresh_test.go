@@ -211,6 +211,17 @@ func TestListsChangeStanding(t *testing.T) {
 	}
 }
 
+// As long as nobody knows what a list says there is no definite answer about those whom it may name.
+func TestListIsAwaited(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.step("lookup bob@bravo.test = none unknown none-never"))
+	w.book.options.Lists[0].URL = "https://bravo.test/another"
+	w.must(w.step("lookup bob@bravo.test = none unknown inconclusive-never"))
+	w.must(w.step("lookup alice@alpha.test = none unknown none-never"))
+	w.must(w.step("import bob2 = bob@bravo.test"))
+	w.must(w.step("lookup bob@bravo.test = bob2 import pinned usable"))
+}
+
 // What a list said while the organisation could speak about more domains, or by another certificate of it, counts no more.
 func TestListsAreHeldToTheConfiguration(t *testing.T) {
 	for name, change := range map[string]func(*List){

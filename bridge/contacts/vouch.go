@@ -112,6 +112,24 @@ func (r *record) adopt(at time.Time) error {
 	return nil
 }
 
+// awaited is a list that may speak about the address and was never taken in: until then nobody knows what it says. nil if there
+// is none.
+func (b *Book) awaited(ctx context.Context, address string) error {
+	for _, l := range b.options.Lists {
+		if !l.Covers(address) {
+			continue
+		}
+		s, err := loadList(ctx, b.options.DB.Read(), l)
+		if err != nil {
+			return err
+		}
+		if s.signed.IsZero() {
+			return fmt.Errorf("the list %s, which may name a certificate, was not taken in yet; sealpost status says why", l.URL)
+		}
+	}
+	return nil
+}
+
 // load reads the record of a normalised address as it is now, with what lists in force say.
 func (b *Book) load(ctx context.Context, q querier, address string) (record, error) {
 	r, err := load(ctx, q, address)

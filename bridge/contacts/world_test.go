@@ -86,6 +86,10 @@ func newWorld(t *testing.T) *world {
 		DB: db, Finder: worldFinder{w.finder(), w}, Lists: []List{staff(t)}, VerifyEvery: 365 * 24 * time.Hour, UseAutocrypt: true, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Unix(0, w.now.Load()) },
 	})
+	// The list of the staff was taken in, and says nothing.
+	if err := w.book.TakeList(t.Context(), staff(t), &keydisc.List{Signed: start.Add(-29 * 24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = w.book.Close()
 		_ = db.Close()
