@@ -1,6 +1,7 @@
 // Package contacts remembers the certificates of correspondents: where each came
 // from, which one is pinned, and that an address ever had one. A pin is never
-// replaced silently.
+// replaced silently. It keeps them fresh, and takes in the lists in which organisations
+// vouch for them.
 package contacts
 
 import (

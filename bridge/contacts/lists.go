@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -195,13 +197,14 @@ func (b *Book) TakeList(ctx context.Context, l List, list *keydisc.List) error {
 // judgeListed judges the contacts of a list anew, after replacing what it says if news is not nil. A zero Signed is that of the list
 // before.
 func (b *Book) judgeListed(ctx context.Context, l List, news *keydisc.List) error {
-	defer b.changed()
+	var affected map[string]bool
+	defer func() { b.changed(slices.Collect(maps.Keys(affected))...) }()
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
 		s, err := loadList(ctx, tx, l)
 		if err != nil {
 			return err
 		}
-		affected, err := listedAddresses(ctx, tx, l.URL, string(l.authority()))
+		affected, err = listedAddresses(ctx, tx, l.URL, string(l.authority()))
 		if err != nil {
 			return err
 		}

@@ -229,6 +229,9 @@ func (r *record) replace(c *keydisc.Certificate, at time.Time) error {
 		r.dismiss(r.pinned.Fingerprint())
 		r.dismissRivals()
 	}
+	for _, v := range r.vouches { // the user knows what the list says
+		r.dismiss(v.fingerprint)
+	}
 	r.dismissed = slices.DeleteFunc(r.dismissed, func(f keydisc.Fingerprint) bool { return f == c.Fingerprint() })
 	r.pending, r.pendingSource = nil, ""
 	r.pin(c, SourceImport, at)

@@ -56,12 +56,12 @@ func crowd(t *testing.T, size int) (*world, *countingFinder) {
 	return w, f
 }
 
-// pass lets hours pass, ten minutes at a time, and returns how many were asked about in each.
+// pass lets hours pass, twenty minutes at a time, and returns how many were asked about in each.
 func (w *world) pass(f *countingFinder, hours int) (each []int) {
 	w.t.Helper()
 	for range hours {
 		before := len(f.asked)
-		w.tick(6, 10*time.Minute)
+		w.tick(3, 20*time.Minute)
 		each = append(each, len(f.asked)-before)
 	}
 	return each
@@ -77,7 +77,7 @@ func (w *world) tick(times int, span time.Duration) {
 
 // All are looked at again before their answers are stale, each once a day.
 func TestLooksAreSpread(t *testing.T) {
-	const size = 30
+	const size = 20
 	w, f := crowd(t, size)
 	w.pass(f, 24)
 	f.asked = nil
@@ -91,7 +91,7 @@ func TestLooksAreSpread(t *testing.T) {
 func TestLooksAreFew(t *testing.T) {
 	w, f := crowd(t, 40)
 	w.now.Add(int64(24 * time.Hour))
-	w.tick(120, 5*time.Second)
+	w.tick(60, 10*time.Second)
 	if got := len(f.asked); got < 10 || got > 31 || got != len(unique(f.asked)) {
 		t.Errorf("%d looks at %d contacts", got, len(unique(f.asked)))
 	}
@@ -108,13 +108,13 @@ func TestLooksBackOff(t *testing.T) {
 	w, f := crowd(t, 40)
 	f.conclusive = false
 	w.now.Add(int64(24 * time.Hour))
-	w.tick(12*60, 5*time.Second)
+	w.tick(6*60, 10*time.Second)
 	if n := len(f.asked); n < 5 || n > 8 { // they began 20 s apart
 		t.Errorf("%d looks in an hour without any answer", n)
 	}
 	f.asked, f.conclusive = nil, true
 	w.now.Add(int64(8 * time.Hour))
-	w.tick(120, 5*time.Second)
+	w.tick(60, 10*time.Second)
 	if n := len(f.asked); n < 10 {
 		t.Errorf("%d looks in ten minutes after sleep", n)
 	}

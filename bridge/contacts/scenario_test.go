@@ -85,15 +85,15 @@ func (w *world) step(line string) error {
 	return errors.New("unknown step")
 }
 
-// tend lets time pass, ten minutes at a time, and the book look after its contacts, and says whom it looked for.
+// tend lets time pass, half an hour at a time, and the book look after its contacts, and says whom it looked for.
 func (w *world) tend(span, want string) error {
 	d, err := time.ParseDuration(span)
 	if err != nil {
 		return err
 	}
 	w.looked = nil
-	for range int(d / (10 * time.Minute)) {
-		w.now.Add(int64(10 * time.Minute))
+	for range int(d / (30 * time.Minute)) {
+		w.now.Add(int64(30 * time.Minute))
 		if err := w.book.Tend(w.t.Context(), &w.tending); err != nil {
 			return err
 		}
