@@ -21,6 +21,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/contacts"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
 	"github.com/sealpost/sealpost/bridge/localtls"
+	"github.com/sealpost/sealpost/bridge/metrics"
 	"github.com/sealpost/sealpost/bridge/outbox"
 	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
@@ -30,6 +31,7 @@ import (
 // Options of a Bridge.
 type Options struct {
 	StateDir     string // made if it does not exist, readable by its owner only
+	Database     string // of gateways that share one: a PostgreSQL URL; "": an encrypted file in StateDir
 	Unlock       UnlockOptions
 	Accounts     []AccountOptions
 	Policy       Policy
@@ -55,6 +57,7 @@ var (
 	ErrVaultDamaged = keyring.ErrDamaged
 	ErrNoVault      = keyring.ErrNoVault
 	ErrInUse        = store.ErrInUse
+	ErrUnreachable  = store.ErrUnreachable // the shared database
 )
 
 // Bridge is one installation: its accounts and what they share.
@@ -68,6 +71,7 @@ type Bridge struct {
 	contacts *contacts.Book
 	audit    *audit.Log
 	outbox   *outbox.Outbox
+	metrics  *metrics.Metrics
 	journal  *journal
 	policy   atomic.Pointer[Policy]
 	accounts []*Account
@@ -87,6 +91,7 @@ func Open(ctx context.Context, o Options) (*Bridge, error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	if err := b.unlock(ctx, o); err != nil {
+		_ = b.Close()
 		return nil, err
 	}
 	if err := b.assemble(ctx, o); err != nil {
@@ -103,33 +108,65 @@ func (b *Bridge) unlock(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.vault, err = keyring.OpenVault(ctx, o.StateDir, chain)
-	if errors.Is(err, keyring.ErrNoVault) && o.Unlock.Create {
+	create := func() (err error) {
 		b.vault, err = keyring.CreateVault(ctx, o.StateDir, chain)
+		return err
+	}
+	if !o.Unlock.Create {
+		create = nil
+	}
+	if o.Database != "" {
+		if err := b.joinDatabase(ctx, o, create); err != nil || b.vault != nil {
+			return err
+		}
+	}
+	b.vault, err = keyring.OpenVault(ctx, o.StateDir, chain)
+	if errors.Is(err, keyring.ErrNoVault) && create != nil {
+		return create()
 	}
 	return err
 }
 
+// joinDatabase opens the shared database and takes its vault, or puts the first one there.
+func (b *Bridge) joinDatabase(ctx context.Context, o Options, create func() error) (err error) {
+	if len(o.Accounts) > 0 {
+		return errors.New("a shared database is for gateways: an [[account]] keeps its mail in a database of its own; leave one of them out")
+	}
+	if b.db, err = store.OpenShared(ctx, o.Database); err != nil {
+		return err
+	}
+	return keyring.ShareVault(ctx, b.db, o.StateDir, create)
+}
+
 // assemble builds everything in the order in which it depends on each other.
 func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
-	b.db, err = store.Open(ctx, filepath.Join(o.StateDir, "sealpost.db"), b.vault.DatabaseKey())
+	if b.db == nil {
+		b.db, err = store.Open(ctx, filepath.Join(o.StateDir, "sealpost.db"), b.vault.DatabaseKey())
+	}
 	if err != nil {
 		return err
 	}
 	b.secrets = keyring.NewSecrets(b.db, b.vault)
 	b.journal = &journal{db: b.db}
 	b.audit = audit.New(b.db, b.now)
+	b.metrics = metrics.New()
 	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
+	o.Keydisc.Asked = func(m keydisc.Method, result string, took time.Duration) { b.metrics.LookedUp(string(m), result, took) }
 	finder, err := keydisc.New(o.Keydisc)
 	if err != nil {
 		return err
 	}
 	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
 		Changed: b.noteTrust, Lists: o.Lists, VerifyEvery: o.VerifyEvery})
-	b.outbox, err = outbox.New(outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log})
+	queue := outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log}
+	if o.Database != "" { // whose pages are not encrypted
+		queue.Seal, queue.Unseal = b.vault.Seal, b.vault.Unseal
+	}
+	b.outbox, err = outbox.New(queue)
 	if err != nil {
 		return err
 	}
+	b.metrics.WatchQueue(b.outbox.Waiting, b.now)
 	b.SetPolicy(o.Policy)
 	for _, account := range o.Accounts {
 		a, err := b.newAccount(ctx, account)
@@ -194,6 +231,9 @@ func (b *Bridge) SetPolicy(p Policy) { b.policy.Store(&p) }
 func (b *Bridge) Contacts() *contacts.Book { return b.contacts }
 func (b *Bridge) Audit() *audit.Log        { return b.audit }
 func (b *Bridge) Outbox() *outbox.Outbox   { return b.outbox }
+
+// Metrics are what the installation counts.
+func (b *Bridge) Metrics() *metrics.Metrics { return b.metrics }
 
 // Identity is the local CA and the leaf certificate for the listeners; made on first use.
 func (b *Bridge) Identity(ctx context.Context, host string) (*localtls.Identity, error) {

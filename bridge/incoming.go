@@ -42,6 +42,7 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 		defer result.Message.Close()
 	}
 	v := judge(result, signers)
+	a.bridge.metrics.Opened(string(v.encryption), string(v.signature))
 	first := firstOpening{account: a.Address(), status: v.status()}
 	if err := a.recall(ctx, stored, &first); err != nil {
 		return nil, err

@@ -63,11 +63,27 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.policy(cfg.Policy)
 	c.keydisc(cfg.Keydisc)
+	c.database(cfg)
+}
+
+func (c *checker) database(cfg *Config) {
+	if cfg.Database.URL == "" {
+		return
+	}
+	u, err := url.Parse(cfg.Database.URL)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		c.bad("database.url", "it is not the URL of a PostgreSQL database", `write it as "postgres://user@host/database", or "" for an encrypted file in state_dir`)
+		return
+	}
+	if len(cfg.Accounts) > 0 {
+		c.bad("database.url", "an [[account]] keeps its mail in a database of its own", "leave out one of the two: a shared database is for gateways")
+	}
 }
 
 func (c *checker) local(l Local) {
 	listeners := []struct{ key, address string }{
 		{"local.imap", l.IMAP}, {"local.imaps", l.IMAPS}, {"local.smtp", l.SMTP}, {"local.smtps", l.SMTPS},
+		{"local.metrics", l.Metrics},
 	}
 	taken := map[string]string{}
 	for _, listener := range listeners {

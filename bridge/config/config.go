@@ -20,6 +20,12 @@ type Config struct {
 	Accounts []Account `toml:"account"`
 	Policy   Policy    `toml:"policy"`
 	Keydisc  Keydisc   `toml:"keydisc"`
+	Database Database  `toml:"database"`
+}
+
+// Database is where contacts, keys, the log and the outbox are kept.
+type Database struct {
+	URL string `toml:"url"` // "": an encrypted file in StateDir; postgres:// for gateways that share
 }
 
 // Local are the listeners towards the mail client, host:port; "" turns one off, port 0 picks one.
@@ -28,6 +34,8 @@ type Local struct {
 	IMAPS string `toml:"imaps"` // implicit TLS
 	SMTP  string `toml:"smtp"`  // STARTTLS offered
 	SMTPS string `toml:"smtps"` // implicit TLS
+	// Metrics answers Prometheus, /healthz and /readyz. It names nobody, and may listen elsewhere than on loopback.
+	Metrics string `toml:"metrics"`
 }
 
 // Vault says where the passphrase comes from.

@@ -60,6 +60,6 @@ func (r *record) noteChange(ctx context.Context, tx *sql.Tx) error {
 	}
 	r.was = r.standing()
 	_, err := tx.ExecContext(ctx, `INSERT INTO contact_change (address) VALUES (?)
-		ON CONFLICT (address) DO UPDATE SET serial = serial + 1`, r.address)
+		ON CONFLICT (address) DO UPDATE SET serial = contact_change.serial + 1`, r.address)
 	return err
 }

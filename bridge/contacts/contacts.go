@@ -308,7 +308,7 @@ func (b *Book) Used(ctx context.Context, address string, at time.Time) error {
 		return err
 	}
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE contact SET last_used = max(last_used, ?) WHERE address = ?`, at.UnixNano(), address)
+		_, err := tx.ExecContext(ctx, `UPDATE contact SET last_used = ?1 WHERE address = ?2 AND last_used < ?1`, at.UnixNano(), address)
 		return err
 	})
 }

@@ -233,12 +233,13 @@ func (b *Book) judgeListed(ctx context.Context, l List, news *keydisc.List) erro
 
 // replaceVouches adds the new addresses to those affected. Certificates that were found for what the list only names stay.
 func replaceVouches(ctx context.Context, tx *sql.Tx, l List, entries []keydisc.ListEntry, affected map[string]bool) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE vouch SET stale = 1 WHERE url = ? AND authority = ?`, l.URL, string(l.authority())); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE vouch SET stale = TRUE WHERE url = ? AND authority = ?`, l.URL, string(l.authority())); err != nil {
 		return err
 	}
 	for _, e := range entries {
-		_, err := tx.ExecContext(ctx, `INSERT INTO vouch (address, url, authority, fingerprint, certificate, stale) VALUES (?, ?, ?, ?, ?, 0)
-			ON CONFLICT DO UPDATE SET certificate = coalesce(excluded.certificate, certificate), stale = 0`,
+		_, err := tx.ExecContext(ctx, `INSERT INTO vouch (address, url, authority, fingerprint, certificate, stale) VALUES (?, ?, ?, ?, ?, FALSE)
+			ON CONFLICT (address, url, authority, fingerprint) DO UPDATE SET
+				certificate = coalesce(excluded.certificate, vouch.certificate), stale = FALSE`,
 			e.Address, l.URL, string(l.authority()), string(e.Fingerprint), blob(e.Certificate))
 		if err != nil {
 			return fmt.Errorf("entry of %s: %w", e.Address, err)

@@ -152,7 +152,8 @@ func saveAsked(ctx context.Context, tx *sql.Tx, address string, concluded bool, 
 		definite = at
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO contact_lookup (address, attempted, concluded) VALUES (?1, ?2, ?3)
-		ON CONFLICT (address) DO UPDATE SET attempted = ?2, concluded = max(concluded, ?3)`, address, toNano(at), toNano(definite))
+		ON CONFLICT (address) DO UPDATE SET attempted = ?2,
+			concluded = CASE WHEN contact_lookup.concluded > ?3 THEN contact_lookup.concluded ELSE ?3 END`, address, toNano(at), toNano(definite))
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `DELETE FROM contact_lookup WHERE attempted < ?`, at.Add(-2*refreshAfter).UnixNano())
 	}

@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/bridge/store"
+	"github.com/sealpost/sealpost/bridge/bridgetest/database"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, replies: map[string]reply{}}
 	w.now.Store(start.UnixNano())
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "contacts.db"), make([]byte, 32))
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "contacts.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ type demo struct {
 type demoUser struct {
 	address, localPassword string
 	service                *service
-	daemon                 *daemon
+	daemon                 *services
 	caFile                 string
 }
 

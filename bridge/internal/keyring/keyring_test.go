@@ -17,6 +17,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"github.com/sealpost/sealpost/bridge/bridgetest/database"
 	"github.com/sealpost/sealpost/bridge/store"
 )
 
@@ -33,7 +34,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	v := &Vault{master: make([]byte, 32)}
 	_, _ = rand.Read(v.master)
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"), v.DatabaseKey())
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
