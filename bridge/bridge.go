@@ -37,6 +37,8 @@ type Options struct {
 	Policy       Policy
 	Keydisc      keydisc.Options // Log and Now are filled in
 	UseAutocrypt bool            // certificates in Autocrypt fields count
+	Lists        []contacts.List // in which organisations vouch for certificates
+	VerifyEvery  time.Duration   // how long a comparison counts as recent; 0: for ever
 	Log          *slog.Logger
 	Now          func() time.Time // nil: time.Now
 }
@@ -155,7 +157,7 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
-		Changed: b.noteTrust})
+		Changed: b.noteTrust, Lists: o.Lists, VerifyEvery: o.VerifyEvery})
 	queue := outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log}
 	if o.Database != "" { // whose pages are not encrypted
 		queue.Seal, queue.Unseal = b.vault.Seal, b.vault.Unseal
@@ -181,6 +183,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.outbox.Run(inner) })
 	group.Go(func() error { return b.followTrust(inner) })
+	group.Go(func() error { return b.contacts.Run(inner) })
 	for _, a := range b.accounts {
 		group.Go(func() error { return a.run(inner) })
 	}

@@ -203,6 +203,9 @@ func (c *checker) policy(p Policy) {
 	if p.SubjectRequire != "" && strings.EqualFold(strings.TrimSpace(p.SubjectRequire), strings.TrimSpace(p.SubjectClear)) {
 		c.bad("policy.subject_clear", "it is the same as subject_require", "choose two different tags")
 	}
+	if p.VerifyEvery != 0 && p.VerifyEvery < Duration(day) {
+		c.bad("policy.verify_every", p.VerifyEvery.String()+" is too short", `choose "1d" or more, or "0" for no reminder`)
+	}
 	for i, r := range p.Rules {
 		key := fmt.Sprintf("policy.rule.%d", i)
 		c.pattern(key+".match", r.Match)
@@ -257,6 +260,7 @@ func (c *checker) keydiscServers(k Keydisc) {
 			c.bad("keydisc.dns", fmt.Sprintf("%q is not address:port", server), `write for example "127.0.0.1:53"`)
 		}
 	}
+	c.lists(k.Lists)
 	for i, l := range k.LDAP {
 		c.ldap(fmt.Sprintf("keydisc.ldap.%d", i), l)
 	}

@@ -74,7 +74,12 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 		Policy:       policyOf(cfg.Policy),
 		Keydisc:      finderOptions(cfg.Keydisc),
 		UseAutocrypt: slices.Contains(cfg.Keydisc.Methods, "autocrypt"),
+		VerifyEvery:  time.Duration(cfg.Policy.VerifyEvery),
 		Log:          log,
+	}
+	var err error
+	if o.Lists, err = listsOf(cfg.Keydisc.Lists); err != nil {
+		return o, err
 	}
 	for _, account := range cfg.Accounts {
 		a, err := accountOptions(account)
