@@ -54,6 +54,8 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, keyImportOperation)
 	handle(mux, s, keyExportOperation)
 	handle(mux, s, keyRotateOperation)
+	handle(mux, s, backupCreateOperation)
+	handle(mux, s, backupDrillOperation)
 	handle(mux, s, keyRevokeOperation)
 	handle(mux, s, wkdExportOperation)
 	handle(mux, s, outboxListOperation)

@@ -50,9 +50,19 @@ func (runCmd) Run(ctx context.Context, g *globals) error {
 	}
 	d.announce(g.stdout)
 	notify(d.log, daemon.SdNotifyReady)
+	nagAboutBackup(ctx, b, d.log)
 	go reloadOnHangup(ctx, g, b)
 	go limitMemory(ctx, b)
 	return d.run(ctx)
+}
+
+func nagAboutBackup(ctx context.Context, b *bridge.Bridge, log *slog.Logger) {
+	state, err := backupStatusOf(ctx, b)
+	if err != nil {
+		log.Warn("it could not be seen whether there is a backup", "cause", err)
+	} else if nag := state.nag(); nag != "" {
+		log.Warn(nag)
+	}
 }
 
 // reloadOnHangup puts a changed policy in force; a broken configuration changes nothing.

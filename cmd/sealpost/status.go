@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/sealpost/sealpost/bridge"
 )
@@ -23,6 +24,32 @@ type status struct {
 	// Lists are those of organisations; VerifyAgain the contacts whose comparison should be repeated.
 	Lists       []listStatus `json:"lists,omitempty"`
 	VerifyAgain []string     `json:"verify_again,omitempty"`
+	Backup      backupStatus `json:"backup"`
+}
+
+// backupStatus says whether the keys would survive this device.
+type backupStatus struct {
+	Created  *time.Time `json:"created"`
+	Drilled  *time.Time `json:"drilled"` // the last drill that passed
+	Unproven []string   `json:"unproven,omitempty"`
+}
+
+// nag is what the user is told until a drill has brought back all keys; "" when it has.
+func (b backupStatus) nag() string {
+	switch {
+	case len(b.Unproven) == 0:
+		return ""
+	case b.Created == nil:
+		return "There is no backup: without this device and its keys your mail cannot be read. Make one: sealpost backup create --out FILE"
+	case b.Drilled == nil:
+		return "The backup has not been tried. Whether it and its code bring your keys back shows: sealpost backup drill FILE"
+	}
+	return "Keys were added since the last backup that was tried. Make a new one: sealpost backup create --out FILE, then sealpost backup drill FILE"
+}
+
+func backupStatusOf(ctx context.Context, b *bridge.Bridge) (backupStatus, error) {
+	state, err := b.BackupState(ctx)
+	return backupStatus{unlessZero(state.Created), unlessZero(state.Drilled), state.Unproven}, err
 }
 
 type accountStatus struct {
@@ -48,6 +75,9 @@ var statusOperation = operation[none, status]{"status", false, func(ctx context.
 		return st, err
 	}
 	if st.VerifyAgain, err = s.bridge.Contacts().VerifyAgain(ctx); err != nil {
+		return st, err
+	}
+	if st.Backup, err = backupStatusOf(ctx, s.bridge); err != nil {
 		return st, err
 	}
 	for _, a := range s.bridge.Accounts() {
@@ -125,5 +155,8 @@ func (st status) print(g *globals) {
 	}
 	if st.Outbox > 0 {
 		fmt.Fprintf(g.stdout, "\n%d messages wait in the outbox (sealpost outbox list)\n", st.Outbox)
+	}
+	if nag := st.Backup.nag(); nag != "" {
+		fmt.Fprintf(g.stdout, "\n%s\n", nag)
 	}
 }
