@@ -38,6 +38,7 @@ type operation[P, R any] struct {
 func handlers(s *service) http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, s, statusOperation)
+	handle(mux, s, doctorOperation)
 	handle(mux, s, clientOperation)
 	handle(mux, s, wouldSendOperation)
 	handle(mux, s, sealOperation)

@@ -45,6 +45,7 @@ type cli struct {
 	Init      initCmd      `cmd:"" help:"Make the configuration, or add an account to it."`
 	Run       runCmd       `cmd:"" help:"Run the daemon."`
 	Status    statusCmd    `cmd:"" help:"Show what runs and what is wrong."`
+	Doctor    doctorCmd    `cmd:"" help:"Look for everything that can go wrong, and say what to do."`
 	Client    clientCmd    `cmd:"" help:"Show the settings for a mail client."`
 	Key       keyCmd       `cmd:"" help:"Your own keys."`
 	Contact   contactCmd   `cmd:"" help:"Certificates of the people you write to."`
