@@ -26,6 +26,8 @@ type Local struct {
 	IMAPS string `toml:"imaps"` // implicit TLS
 	SMTP  string `toml:"smtp"`  // STARTTLS offered
 	SMTPS string `toml:"smtps"` // implicit TLS
+	// Dashboard is the web page; on loopback only.
+	Dashboard string `toml:"dashboard"`
 }
 
 // Vault says where the passphrase comes from.
@@ -103,6 +105,7 @@ func Default() *Config {
 		StateDir: "~/.local/state/sealpost",
 		Local: Local{
 			IMAP: "127.0.0.1:1143", IMAPS: "127.0.0.1:1993", SMTP: "127.0.0.1:1025", SMTPS: "127.0.0.1:1465",
+			Dashboard: "127.0.0.1:1180",
 		},
 		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
 		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow"},

@@ -104,6 +104,10 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*daemon, error) 
 		d.close()
 		return nil, err
 	}
+	if err := d.listenDashboard(ctx); err != nil {
+		d.close()
+		return nil, err
+	}
 	control, err := listenControl(s.config.StateDir)
 	if err != nil {
 		d.close()
