@@ -107,7 +107,10 @@ const MaxStackDays = 3650
 // over the network.
 func (b *Bridge) Stack(ctx context.Context, days int) (Stack, error) {
 	now := b.now().UTC()
-	s := Stack{Made: now, Since: now.Truncate(24*time.Hour).AddDate(0, 0, 1-min(max(days, 1), MaxStackDays))}
+	s := Stack{
+		Made: now, Since: now.Truncate(24*time.Hour).AddDate(0, 0, 1-min(max(days, 1), MaxStackDays)),
+		Accounts: []AccountStack{}, Correspondents: []Correspondent{}, // [] in JSON, not null
+	}
 	for _, a := range b.accounts {
 		account, err := a.stack(ctx, now)
 		if err != nil {

@@ -66,7 +66,7 @@ func (d *Dashboard) login(w http.ResponseWriter, r *http.Request) (view, int) {
 		http.Redirect(w, r, s.base(), http.StatusSeeOther)
 		return view{}, 0
 	case tooMany:
-		d.log.Warn("dashboard: too many wrong login codes")
+		d.log.Debug("dashboard: too many wrong login codes")
 		w.Header().Set("Retry-After", "1")
 		return view{Page: "signin", Title: "Sign in", Data: "Too many wrong codes came in. Wait a moment and try again."}, http.StatusTooManyRequests
 	}

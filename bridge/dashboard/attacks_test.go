@@ -181,3 +181,23 @@ type discard struct{}
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
+
+// Whatever a cookie and a path say, they are no session unless we made it.
+func FuzzCookie(f *testing.F) {
+	now := time.Unix(1_800_000_000, 0)
+	a := newAccess([]byte("key"), func() time.Time { return now })
+	made := &session{id: "AAAAAAAAAAAAAAAAAAAAAA", until: now.Add(time.Hour)}
+	good := a.cookie(made).Value
+	f.Add(made.id, good)
+	f.Add("B", good)
+	f.Add(made.id, "1800003601"+good[10:])
+	f.Add(made.id, "-1.")
+	f.Add("", "..")
+	f.Fuzz(func(t *testing.T, id, value string) {
+		r := &http.Request{Header: http.Header{"Cookie": {cookieName + "=" + value}}}
+		r.SetPathValue("session", id)
+		if got := a.sessionOf(r); got != nil && (id != made.id || got.until != made.until) {
+			t.Errorf("%q with %q is let in until %v", id, value, got.until)
+		}
+	})
+}
