@@ -69,6 +69,7 @@ type KeyStack struct {
 	Created     time.Time  `json:"created"`
 	Expires     *time.Time `json:"expires"`
 	Primary     bool       `json:"primary"`
+	Revoked     bool       `json:"revoked,omitempty"`
 	PQ          bool       `json:"pq"`
 	Problem     string     `json:"problem,omitempty"` // why nobody can encrypt to it
 }
@@ -161,7 +162,7 @@ func mailboxStack(p mirror.Protection, seals bool) MailboxStack {
 func (a *Account) keyStack(k Key, now time.Time) KeyStack {
 	s := KeyStack{
 		Fingerprint: string(k.Fingerprint), Addresses: k.Addresses, Profile: string(k.Profile), Created: k.Created.UTC(),
-		Expires: orNil(k.Expires), Primary: k.Primary,
+		Expires: orNil(k.Expires), Primary: k.Primary, Revoked: k.Revoked,
 	}
 	c, err := a.ring.CertificateOf(k.Fingerprint)
 	if err == nil {

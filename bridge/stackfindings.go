@@ -82,9 +82,9 @@ func (a AccountStack) keyFindings(now time.Time) []Finding {
 		switch {
 		case !k.Primary:
 		case k.Problem != "":
-			return []Finding{{Attention, a.Address, "nobody can encrypt to your key: " + k.Problem, "make a new one: sealpost key generate"}}
+			return []Finding{{Attention, a.Address, "nobody can encrypt to your key: " + k.Problem, "make another: sealpost key generate --primary; if it has only expired: sealpost key rotate --expires 2y"}}
 		case endsWithin(k.Expires, ownKeyNotice, now):
-			return []Finding{{Attention, a.Address, "your key expires on " + k.Expires.Format(time.DateOnly), "make a new one: sealpost key generate"}}
+			return []Finding{{Attention, a.Address, "your key expires on " + k.Expires.Format(time.DateOnly), "give it a later end: sealpost key rotate --expires 2y"}}
 		}
 	}
 	return nil

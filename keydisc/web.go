@@ -133,6 +133,11 @@ var specialRanges = []netip.Prefix{
 
 // get fetches a URL: at most maxInput bytes. errNotFound for 404 and 410.
 func (w *webClient) get(ctx context.Context, u *url.URL) ([]byte, error) {
+	return w.getUpTo(ctx, u, maxInput)
+}
+
+// getUpTo is get for at most that many bytes.
+func (w *webClient) getUpTo(ctx context.Context, u *url.URL, limit int) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
@@ -150,12 +155,12 @@ func (w *webClient) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("%s answered %s", u.Host, response.Status)
 	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxInput+1))
+	data, err := io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
 	if err != nil {
 		return nil, hostError(u, err)
 	}
-	if len(data) > maxInput {
-		return nil, fmt.Errorf("%s sent more than %d bytes", u.Host, maxInput)
+	if len(data) > limit {
+		return nil, fmt.Errorf("%s sent more than %d bytes", u.Host, limit)
 	}
 	return data, nil
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 )
 
 // Newest walks the entries before seq (0: all), the newest first, until f returns false. f must not use the log.
 func (l *Log) Newest(ctx context.Context, before int64, f func(Entry) bool) error {
-	rows, err := l.db.Read().QueryContext(ctx, `SELECT entry, hash FROM audit WHERE ?1 = 0 OR seq < ?1 ORDER BY seq DESC`, before)
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	rows, err := l.db.Read().QueryContext(ctx, `SELECT entry, hash FROM audit WHERE seq < ? ORDER BY seq DESC`, before)
 	if err != nil {
 		return fmt.Errorf("decision log: %w", err)
 	}

@@ -192,7 +192,7 @@ func TestVerify(t *testing.T) {
 func anotherKey(t *testing.T) *keydisc.Certificate {
 	t.Helper()
 	a := openBridge(t, bob, nil).Accounts()[0]
-	if _, err := a.GenerateKey(t.Context(), bridge.ProfileCompatible); err != nil {
+	if _, err := a.GenerateKey(t.Context(), bridge.ProfileCompatible, false); err != nil {
 		t.Fatal(err)
 	}
 	c, err := a.Certificate()

@@ -14,10 +14,14 @@ var ErrBusy = errors.New("it is being delivered at this moment; look again when 
 // Cancel forgets a waiting message, by the user's own act: its recipients do not get it, and no report is made. It
 // returns what was cancelled; ErrNotQueued if there is none, ErrBusy if it may be with the provider already.
 func (b *Outbox) Cancel(ctx context.Context, id int64) (Message, error) {
-	if !b.begin(id) {
-		return Message{}, ErrBusy
+	end, err := b.begin(ctx, id)
+	if errors.Is(err, errBusy) {
+		err = ErrBusy
 	}
-	defer b.end(id)
+	if err != nil {
+		return Message{}, err
+	}
+	defer end()
 	r, err := scan(b.options.DB.Read().QueryRowContext(ctx, selectMessage+` WHERE id = ? AND delivered = 0`, id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && b.isDelivered(id) {
 		err = ErrNotQueued

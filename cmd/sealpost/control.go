@@ -57,6 +57,8 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, keyGenerateOperation)
 	handle(mux, s, keyImportOperation)
 	handle(mux, s, keyExportOperation)
+	handle(mux, s, keyRotateOperation)
+	handle(mux, s, keyRevokeOperation)
 	handle(mux, s, wkdExportOperation)
 	handle(mux, s, outboxListOperation)
 	handle(mux, s, outboxRetryOperation)

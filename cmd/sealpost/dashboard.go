@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge"
@@ -18,15 +17,11 @@ const (
 )
 
 // listenDashboard opens the web page's listener, if it is on.
-func (d *daemon) listenDashboard(ctx context.Context) error {
+func (d *services) listenDashboard(ctx context.Context, inherited sockets) error {
 	const name = "dashboard"
-	address := d.service.config.Local.Dashboard
-	if address == "" {
-		return nil
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return listenError(name, address, err)
+	listener, err := inherited.open(name, d.service.config.Local.Dashboard)
+	if err != nil || listener == nil {
+		return err
 	}
 	board, err := dashboard.New(ctx, dashboard.Options{Bridge: d.service.bridge, Address: listener.Addr().String(), Log: d.log})
 	if err != nil {

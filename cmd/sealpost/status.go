@@ -20,6 +20,9 @@ type status struct {
 	Running  bool            `json:"running"`
 	Accounts []accountStatus `json:"accounts"`
 	Outbox   int             `json:"outbox"`
+	// Lists are those of organisations; VerifyAgain the contacts whose comparison should be repeated.
+	Lists       []listStatus `json:"lists,omitempty"`
+	VerifyAgain []string     `json:"verify_again,omitempty"`
 }
 
 type accountStatus struct {
@@ -39,6 +42,12 @@ var statusOperation = operation[none, status]{"status", false, func(ctx context.
 	st := status{Version: version(), Running: s.running, Accounts: []accountStatus{}}
 	var err error
 	if st.Outbox, err = s.bridge.Outbox().Len(ctx); err != nil {
+		return st, err
+	}
+	if st.Lists, err = listStatuses(ctx, s); err != nil {
+		return st, err
+	}
+	if st.VerifyAgain, err = s.bridge.Contacts().VerifyAgain(ctx); err != nil {
 		return st, err
 	}
 	for _, a := range s.bridge.Accounts() {
@@ -90,6 +99,9 @@ func (st status) needsAttention() bool {
 	for _, a := range st.Accounts {
 		attention = attention || a.Problem != ""
 	}
+	for _, l := range st.Lists {
+		attention = attention || l.Problem != "" && !l.InForce
+	}
 	return attention
 }
 
@@ -105,6 +117,12 @@ func (st status) print(g *globals) {
 			fmt.Fprintf(g.stdout, "  %s\n", a.Problem)
 		}
 		fmt.Fprintf(g.stdout, "  %d messages in %d mailboxes, %d opened, %d sealed, %d clear at the provider\n", a.Messages, a.Mailboxes, a.Opened, a.Sealed, a.Clear)
+	}
+	for _, l := range st.Lists {
+		l.print(g)
+	}
+	if n := len(st.VerifyAgain); n > 0 {
+		fmt.Fprintf(g.stdout, "\n%d contacts were compared long ago; compare again (sealpost contact verify %s)\n", n, st.VerifyAgain[0])
 	}
 	if st.Outbox > 0 {
 		fmt.Fprintf(g.stdout, "\n%d messages wait in the outbox (sealpost outbox list)\n", st.Outbox)
