@@ -22,7 +22,7 @@ func (b *Outbox) Cancel(ctx context.Context, id int64) (Message, error) {
 		return Message{}, err
 	}
 	defer end()
-	r, err := scan(b.options.DB.Read().QueryRowContext(ctx, selectMessage+` WHERE id = ? AND delivered = 0`, id))
+	r, err := scan(b.options.DB.Read().QueryRowContext(ctx, selectMessage+` WHERE id = ? AND NOT delivered`, id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && b.isDelivered(id) {
 		err = ErrNotQueued
 	}
