@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sealpost/sealpost/bridge/audit"
 	"github.com/sealpost/sealpost/bridge/doctor"
 	"github.com/sealpost/sealpost/bridge/upstream"
 )
@@ -39,7 +40,8 @@ func (b *Bridge) checkDatabase(ctx context.Context) doctor.Finding {
 func (b *Bridge) checkClock(ctx context.Context) doctor.Finding {
 	now := b.now()
 	f := doctor.Finding{Check: "clock", State: doctor.OK, Detail: now.UTC().Format(time.RFC3339)}
-	newest, err := b.audit.Newest(ctx)
+	var newest time.Time
+	err := b.audit.Newest(ctx, 0, func(e audit.Entry) bool { newest = e.Time; return false })
 	for _, a := range b.accounts {
 		for _, k := range a.Keys() {
 			if k.Created.After(newest) {

@@ -173,20 +173,3 @@ func (l *Log) Verify(ctx context.Context) (checked, broken int64, err error) {
 	}
 	return checked, 0, nil
 }
-
-// Newest is when the newest entry was made; zero for an empty log.
-func (l *Log) Newest(ctx context.Context) (time.Time, error) {
-	var text string
-	err := l.db.Read().QueryRowContext(ctx, `SELECT entry FROM audit ORDER BY seq DESC LIMIT 1`).Scan(&text)
-	if errors.Is(err, sql.ErrNoRows) {
-		return time.Time{}, nil
-	}
-	var e Entry
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &e)
-	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("decision log: %w", store.Explain(err))
-	}
-	return e.Time, nil
-}
