@@ -34,6 +34,7 @@ type Options struct {
 	Database     string // of gateways that share one: a PostgreSQL URL; "": an encrypted file in StateDir
 	Unlock       UnlockOptions
 	Accounts     []AccountOptions
+	Devices      []DeviceOptions
 	Policy       Policy
 	Keydisc      keydisc.Options // Log and Now are filled in
 	UseAutocrypt bool            // certificates in Autocrypt fields count
@@ -75,6 +76,7 @@ type Bridge struct {
 	journal  *journal
 	policy   atomic.Pointer[Policy]
 	accounts []*Account
+	devices  []*Device
 	logins   logins
 
 	trustChanged chan struct{} // see followTrust
@@ -175,6 +177,13 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 		}
 		b.accounts = append(b.accounts, a)
 	}
+	for _, device := range o.Devices {
+		d, err := b.newDevice(device)
+		if err != nil {
+			return err
+		}
+		b.devices = append(b.devices, d)
+	}
 	return nil
 }
 
@@ -183,6 +192,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.outbox.Run(inner) })
 	group.Go(func() error { return b.followTrust(inner) })
+	group.Go(func() error { return b.watchDevices(inner) })
 	group.Go(func() error { return b.contacts.Run(inner) })
 	for _, a := range b.accounts {
 		group.Go(func() error { return a.run(inner) })

@@ -25,6 +25,7 @@ const (
 	ReasonProvider      Reason = "provider"       // the provider's own code, else 451 4.4.1
 	ReasonUnreachable   Reason = "unreachable"    // 451 4.4.1
 	ReasonLocal         Reason = "local"          // 451 4.3.0: disk full, vault locked, …
+	ReasonRate          Reason = "rate"           // 450 4.7.1: a device sends too much
 )
 
 // RecipientRefusal is why one recipient stands in the way.

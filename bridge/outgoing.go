@@ -35,6 +35,14 @@ type Envelope struct {
 	From string   // addr-spec, or "" for notifications
 	To   []string // addr-specs
 	UTF8 bool     // SMTPUTF8 (RFC 6531)
+	// Client is who hands the message in; of interest for devices.
+	Client Client
+}
+
+// Client is the other end of a submission.
+type Client struct {
+	IP    string
+	Hello string // what it calls itself (RFC 5321 §4.1.1.1)
 }
 
 // Submit takes a message from the account's user and returns nil once the provider has

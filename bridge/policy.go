@@ -65,8 +65,9 @@ const (
 
 // MessageFacts are what the decision needs to know of the message.
 type MessageFacts struct {
-	From  string // the address in From
-	Force Force
+	From   string // the address in From
+	Device string // the lane it comes through; "": a mail program
+	Force  Force
 	// RepliesToEncrypted: it answers a message that reached us end-to-end encrypted, and
 	// so is taken to quote it (RFC 9787 §6.3).
 	RepliesToEncrypted bool
@@ -137,6 +138,9 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 // modeFor finds the mode in force: the first matching rule, else the default; the sender's
 // wish may tighten either, and loosen what is not fixed.
 func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
+	if m.Device != "" { // nobody reads what a device says about it, and nobody is there to decide
+		return Require, "device " + m.Device
+	}
 	mode, rule, fixed := p.Default, "default "+string(p.Default), p.Fixed
 	for i, r := range p.Rules {
 		if matches(r.Match, address) && (r.From == "" || matches(r.From, m.From)) {

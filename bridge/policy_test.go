@@ -66,6 +66,10 @@ func parseMessage(t *testing.T, s string) MessageFacts {
 		m.RepliesToEncrypted = true
 	case "ciphertext":
 		m.Ciphertext = true
+	case "camera":
+		m.Device = "camera"
+	case "camera-force-clear":
+		m.Device, m.Force = "camera", ForceClear
 	case "as-boss":
 		m.From = "Boss@own"
 	default:

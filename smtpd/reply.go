@@ -33,6 +33,7 @@ var statuses = map[bridge.Reason]status{
 	bridge.ReasonProvider:      {451, [3]int{4, 4, 1}},
 	bridge.ReasonUnreachable:   {451, [3]int{4, 4, 1}},
 	bridge.ReasonLocal:         {451, [3]int{4, 3, 0}},
+	bridge.ReasonRate:          {450, [3]int{4, 7, 1}},
 }
 
 // reply is an answer to the client; lines are joined by LF.

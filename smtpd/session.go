@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"runtime/debug"
 
 	"github.com/emersion/go-sasl"
@@ -19,6 +20,7 @@ import (
 type session struct {
 	s        *Server
 	g        *gate
+	conn     *smtp.Conn
 	account  Account // nil: not logged in
 	envelope bridge.Envelope
 }
@@ -30,7 +32,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, errors.New("connection without a gate")
 	}
-	return &session{s: s, g: g}, nil
+	return &session{s: s, g: g, conn: c}, nil
 }
 
 func (s *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
@@ -86,8 +88,17 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 			return reply(553, [3]int{5, 1, 7}, "Sender: "+err.Error())
 		}
 	}
-	s.envelope = bridge.Envelope{From: from, UTF8: o.UTF8}
+	s.envelope = bridge.Envelope{From: from, UTF8: o.UTF8, Client: s.client()}
 	return nil
+}
+
+// client is who sends, as far as it can be seen.
+func (s *session) client() bridge.Client {
+	c := bridge.Client{Hello: s.conn.Hostname()}
+	if address, ok := s.g.RemoteAddr().(*net.TCPAddr); ok {
+		c.IP = address.IP.String()
+	}
+	return c
 }
 
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {

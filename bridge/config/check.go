@@ -64,6 +64,8 @@ func (c *checker) config(cfg *Config) {
 	c.policy(cfg.Policy)
 	c.keydisc(cfg.Keydisc)
 	c.database(cfg)
+	c.devices(cfg)
+	c.lanListener("local.devices", cfg.Local.Devices)
 }
 
 func (c *checker) database(cfg *Config) {
@@ -83,7 +85,7 @@ func (c *checker) database(cfg *Config) {
 func (c *checker) local(l Local) {
 	listeners := []struct{ key, address string }{
 		{"local.imap", l.IMAP}, {"local.imaps", l.IMAPS}, {"local.smtp", l.SMTP}, {"local.smtps", l.SMTPS},
-		{"local.dashboard", l.Dashboard},
+		{"local.devices", l.Devices}, {"local.dashboard", l.Dashboard},
 		{"local.metrics", l.Metrics},
 	}
 	taken := map[string]string{}

@@ -21,6 +21,7 @@ type Config struct {
 	Policy   Policy    `toml:"policy"`
 	Keydisc  Keydisc   `toml:"keydisc"`
 	Database Database  `toml:"database"`
+	Devices  []Device  `toml:"device"`
 }
 
 // Database is where contacts, keys, the log and the outbox are kept.
@@ -34,6 +35,8 @@ type Local struct {
 	IMAPS string `toml:"imaps"` // implicit TLS
 	SMTP  string `toml:"smtp"`  // STARTTLS offered
 	SMTPS string `toml:"smtps"` // implicit TLS
+	// Devices takes mail of devices alone, also without TLS: an address in a private network.
+	Devices string `toml:"devices"`
 	// Dashboard is the web page; on loopback only.
 	Dashboard string `toml:"dashboard"`
 	// Metrics answers Prometheus, /healthz and /readyz. It names nobody, and may listen elsewhere than on loopback.

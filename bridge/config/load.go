@@ -70,6 +70,9 @@ func parse(path string, data []byte) (*Config, error) {
 	for i := range c.Accounts {
 		c.Accounts[i].setDefaults()
 	}
+	for i := range c.Devices {
+		c.Devices[i].Account = c.Devices[i].accountOf(c.Accounts)
+	}
 	check.config(c)
 	if len(check.problems) > 0 {
 		return nil, check.sorted()

@@ -16,6 +16,7 @@ import (
 type clientCmd struct {
 	For     string `help:"Settings in the form of one program: ${enum}." enum:",thunderbird,apple,outlook,mutt,mbsync,msmtp" default:""`
 	Account string `help:"Only this account." placeholder:"ADDRESS"`
+	Device  string `help:"The settings of a [[device]]." placeholder:"NAME"`
 	JSON    bool   `help:"Print JSON."`
 }
 
@@ -87,12 +88,15 @@ func localHost(l config.Local) string {
 // configuredListeners are the listeners as configured, by name.
 func configuredListeners(l config.Local) map[string]string {
 	return map[string]string{
-		"imap": l.IMAP, "imaps": l.IMAPS, "smtp": l.SMTP, "smtps": l.SMTPS, "dashboard": l.Dashboard, "metrics": l.Metrics,
+		"imap": l.IMAP, "imaps": l.IMAPS, "smtp": l.SMTP, "smtps": l.SMTPS, "devices": l.Devices, "dashboard": l.Dashboard, "metrics": l.Metrics,
 	}
 }
 
 // Run implements the command.
 func (c clientCmd) Run(ctx context.Context, g *globals) error {
+	if c.Device != "" {
+		return c.device(ctx, g)
+	}
 	settings, err := call(ctx, g, clientOperation, c.Account)
 	if err != nil {
 		return err

@@ -44,6 +44,7 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, dashboardOperation)
 	handle(mux, s, auditOperation)
 	handle(mux, s, clientOperation)
+	handle(mux, s, clientDeviceOperation)
 	handle(mux, s, wouldSendOperation)
 	handle(mux, s, sealOperation)
 	handle(mux, s, unsealOperation)

@@ -81,6 +81,16 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 	if o.Lists, err = listsOf(cfg.Keydisc.Lists); err != nil {
 		return o, err
 	}
+	for _, device := range cfg.Devices {
+		n, per, err := device.Messages()
+		if err != nil {
+			return o, err
+		}
+		o.Devices = append(o.Devices, bridge.DeviceOptions{
+			Name: device.Name, Account: device.Account, Recipients: device.Recipients,
+			Rate: bridge.Rate{Events: n, Per: per}, SilentAfter: time.Duration(device.SilentAfter),
+		})
+	}
 	for _, account := range cfg.Accounts {
 		a, err := accountOptions(account)
 		if err != nil {

@@ -4,5 +4,5 @@ package main
 
 import "testing"
 
-// TestFullDisk needs root, to mount a disk that is small enough to be filled.
-func TestFullDisk(t *testing.T) { runScripts(t, "testdata/peers") }
+// TestPeerScripts runs the scripts that need root (a small disk to be filled) or a program of others (swaks).
+func TestPeerScripts(t *testing.T) { runScripts(t, "testdata/peers") }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -152,7 +153,7 @@ func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
 		server        func(net.Listener) func(net.Listener) error
 	}{
 		{"imap", local.IMAP, mail("imap")}, {"imaps", local.IMAPS, mail("imaps")},
-		{"smtp", local.SMTP, mail("smtp")}, {"smtps", local.SMTPS, mail("smtps")},
+		{"smtp", local.SMTP, mail("smtp")}, {"smtps", local.SMTPS, mail("smtps")}, {"devices", local.Devices, mail("devices")},
 		{"metrics", local.Metrics, d.watchServer},
 	} {
 		listener, err := inherited.open(l.name, l.address)
@@ -184,16 +185,24 @@ func (d *services) mailServer(name string, l net.Listener, tlsConfig *tls.Config
 		return s.Serve
 	}
 	s := smtpd.New(smtpd.Options{
-		Login: func(ctx context.Context, user, password string) (smtpd.Account, error) {
-			return d.service.bridge.Login(ctx, user, password)
-		},
-		MaxMessageSize: d.service.bridge.MaxMessageSize, TLS: tlsConfig, AllowInsecureAuth: loopback, Log: d.log,
+		Login: d.login(name == "devices"), MaxMessageSize: d.service.bridge.MaxMessageSize,
+		TLS: tlsConfig, AllowInsecureAuth: loopback || name == "devices", Log: d.log,
 	})
 	d.shutdown = append(d.shutdown, s.Shutdown)
 	if name == "smtps" {
 		return s.ServeTLS
 	}
 	return s.Serve
+}
+
+// login tells devices from people by their user names: an account's has an @.
+func (d *services) login(devicesAlone bool) func(context.Context, string, string) (smtpd.Account, error) {
+	return func(ctx context.Context, user, password string) (smtpd.Account, error) {
+		if devicesAlone || !strings.Contains(user, "@") {
+			return d.service.bridge.LoginDevice(ctx, user, password)
+		}
+		return d.service.bridge.Login(ctx, user, password)
+	}
 }
 
 // listenError says who holds a taken port.

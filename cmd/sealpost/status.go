@@ -25,6 +25,8 @@ type status struct {
 	Lists       []listStatus `json:"lists,omitempty"`
 	VerifyAgain []string     `json:"verify_again,omitempty"`
 	Backup      backupStatus `json:"backup"`
+
+	Devices []deviceStatus `json:"devices,omitempty"`
 }
 
 // backupStatus says whether the keys would survive this device.
@@ -78,6 +80,9 @@ var statusOperation = operation[none, status]{"status", false, func(ctx context.
 		return st, err
 	}
 	if st.Backup, err = backupStatusOf(ctx, s.bridge); err != nil {
+		return st, err
+	}
+	if st.Devices, err = deviceStatuses(ctx, s.bridge); err != nil {
 		return st, err
 	}
 	for _, a := range s.bridge.Accounts() {
@@ -147,6 +152,9 @@ func (st status) print(g *globals) {
 			fmt.Fprintf(g.stdout, "  %s\n", a.Problem)
 		}
 		fmt.Fprintf(g.stdout, "  %d messages in %d mailboxes, %d opened, %d sealed, %d clear at the provider\n", a.Messages, a.Mailboxes, a.Opened, a.Sealed, a.Clear)
+	}
+	for _, d := range st.Devices {
+		d.print(g)
 	}
 	for _, l := range st.Lists {
 		l.print(g)

@@ -1,0 +1,11 @@
+CREATE TABLE device (
+  name     TEXT PRIMARY KEY,
+  first    BIGINT  NOT NULL,
+  last     BIGINT  NOT NULL,
+  messages BIGINT  NOT NULL DEFAULT 0,
+  pause    BIGINT  NOT NULL DEFAULT 0,
+  size     BIGINT  NOT NULL DEFAULT 0,
+  ip       TEXT    NOT NULL DEFAULT '',
+  hello    TEXT    NOT NULL DEFAULT '',
+  silent   BOOLEAN NOT NULL DEFAULT FALSE
+);
