@@ -63,6 +63,7 @@ type Bridge struct {
 	vault    *keyring.Vault
 	db       *store.DB
 	secrets  *keyring.Secrets
+	finder   *keydisc.Finder
 	contacts *contacts.Book
 	audit    *audit.Log
 	outbox   *outbox.Outbox
@@ -118,11 +119,11 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.journal = &journal{db: b.db}
 	b.audit = audit.New(b.db, b.now)
 	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
-	finder, err := keydisc.New(o.Keydisc)
+	b.finder, err = keydisc.New(o.Keydisc)
 	if err != nil {
 		return err
 	}
-	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
+	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: b.finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
 		Changed: b.noteTrust})
 	b.outbox, err = outbox.New(outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log})
 	if err != nil {

@@ -5,10 +5,14 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // VKSStatus is what a verifying key server says of an address of a certificate (keys.openpgp.org/about/api).
@@ -220,4 +224,17 @@ func isBare(userID string) bool {
 func (c *Certificate) Has(other *Certificate) bool {
 	updated, err := c.Update(other)
 	return err == nil && bytes.Equal(updated.Bytes(), c.Bytes())
+}
+
+// Armored is the certificate in ASCII armor, with LF line ends.
+func (c *Certificate) Armored() ([]byte, error) {
+	var b bytes.Buffer
+	w, err := armor.Encode(&b, openpgp.PublicKeyType, nil)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.Write(c.data)
+	err = errors.Join(err, w.Close())
+	b.WriteByte('\n')
+	return b.Bytes(), err
 }
