@@ -51,6 +51,7 @@ type publication struct {
 	Publication
 	attempts    int    // since Changed
 	digest      []byte // of the certificate as last handed over; see digestOf
+	wanted      bool   // by the user, and not handed over yet: a mail with a link may be caused
 	service     string // submission address
 	certificate []byte // its
 	validity    uint32 // of the INBOX before the service was asked
@@ -79,13 +80,13 @@ func (p *publication) again(now time.Time, atLeast time.Duration) {
 // publications are the rows of the database.
 type publications struct{ db *store.DB }
 
-const publicationColumns = `account, address, place, fingerprint, state, reason, changed, next, attempts, digest, service, certificate, validity, next_uid, nonces`
+const publicationColumns = `account, address, place, fingerprint, state, reason, changed, next, attempts, digest, wanted, service, certificate, validity, next_uid, nonces`
 
 func (t publications) save(ctx context.Context, p *publication) error {
 	return t.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO publication (`+publicationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO publication (`+publicationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			p.Account, p.Address, p.Place, p.Fingerprint, p.State, p.Reason, nanoseconds(p.Changed), nanoseconds(p.Next), p.attempts,
-			notNil(p.digest), p.service, notNil(p.certificate), p.validity, p.nextUID, strings.Join(p.nonces, " "))
+			notNil(p.digest), p.wanted, p.service, notNil(p.certificate), p.validity, p.nextUID, strings.Join(p.nonces, " "))
 		return err
 	})
 }
@@ -101,7 +102,7 @@ func (t publications) of(ctx context.Context, account string) ([]*publication, e
 	for rows.Next() {
 		p, changed, next, nonces := &publication{}, int64(0), int64(0), ""
 		if err := rows.Scan(&p.Account, &p.Address, &p.Place, &p.Fingerprint, &p.State, &p.Reason, &changed, &next, &p.attempts,
-			&p.digest, &p.service, &p.certificate, &p.validity, &p.nextUID, &nonces); err != nil {
+			&p.digest, &p.wanted, &p.service, &p.certificate, &p.validity, &p.nextUID, &nonces); err != nil {
 			return nil, err
 		}
 		p.Changed, p.Next, p.nonces = timeOf(changed), timeOf(next), strings.Fields(nonces)

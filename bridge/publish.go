@@ -65,8 +65,8 @@ func (a *Account) Publish(ctx context.Context, places []Place, f keydisc.Fingerp
 			if err != nil {
 				return done, err
 			}
-			p.Fingerprint = certificate.Fingerprint()
-			if err := a.request(ctx, p, certificate, true); err != nil {
+			p.Fingerprint, p.wanted, p.attempts = certificate.Fingerprint(), true, 0
+			if err := a.request(ctx, p, certificate); err != nil {
 				return done, err
 			}
 			done = append(done, p.Publication)
@@ -102,34 +102,35 @@ func (a *Account) wakePublisher() {
 	}
 }
 
-// request hands the certificate over and notes how that went; the error is of noting. asked says that the user has
-// just asked for it: only then is a mail with a link caused.
-func (a *Account) request(ctx context.Context, p *publication, certificate *keydisc.Certificate, asked bool) error {
-	attempts := p.attempts
-	if asked || p.State != PublicationFailed {
-		attempts = 0
+// request hands the certificate over and notes how that went; the error is of noting.
+func (a *Account) request(ctx context.Context, p *publication, certificate *keydisc.Certificate) error {
+	attempts := 0
+	if p.State == PublicationFailed {
+		attempts = p.attempts
 	}
 	digest, err := digestOf(certificate, p.Address)
 	p.digest = digest
 	if err == nil {
-		err = a.handOverAt(ctx, p, certificate, asked)
+		err = a.handOverAt(ctx, p, certificate)
 	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err() // nothing is known; the digest is not noted, so that it is tried again
-		}
-		p.enter(PublicationFailed, reasonOf(err), a.bridge.now())
-		if p.attempts = attempts; isTemporary(err) {
-			p.again(a.bridge.now(), retryAfter(err))
-		}
+	if err == nil {
+		p.wanted = false
+		return a.note(ctx, p)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // nothing is known; the digest is not noted, so that it is tried again
+	}
+	p.enter(PublicationFailed, reasonOf(err), a.bridge.now())
+	if p.attempts = attempts; isTemporary(err) {
+		p.again(a.bridge.now(), retryAfter(err))
 	}
 	return a.note(ctx, p)
 }
 
-func (a *Account) handOverAt(ctx context.Context, p *publication, certificate *keydisc.Certificate, asked bool) error {
+func (a *Account) handOverAt(ctx context.Context, p *publication, certificate *keydisc.Certificate) error {
 	switch p.Place {
 	case PlaceVKS:
-		return a.upload(ctx, p, certificate, asked)
+		return a.upload(ctx, p, certificate)
 	case PlaceWKS:
 		return a.askService(ctx, p, certificate)
 	}
@@ -163,12 +164,12 @@ func reasonOf(err error) string {
 }
 
 // upload gives the verifying key server the certificate with the user IDs of that address alone.
-func (a *Account) upload(ctx context.Context, p *publication, certificate *keydisc.Certificate, asked bool) error {
+func (a *Account) upload(ctx context.Context, p *publication, certificate *keydisc.Certificate) error {
 	own, err := certificate.ForAddress(p.Address)
 	if err != nil {
 		return err
 	}
-	status, err := a.bridge.finder.Upload(ctx, own, p.Address, asked)
+	status, err := a.bridge.finder.Upload(ctx, own, p.Address, p.wanted)
 	if err != nil {
 		return err
 	}
@@ -262,11 +263,11 @@ func (a *Account) tend(ctx context.Context, p *publication) error {
 	digest, err := digestOf(certificate, p.Address)
 	switch {
 	case err == nil && !bytes.Equal(digest, p.digest):
-		return a.request(ctx, p, certificate, false)
+		return a.request(ctx, p, certificate)
 	case p.Next.IsZero() || now.Before(p.Next):
 		return nil
 	case p.State == PublicationFailed:
-		return a.request(ctx, p, certificate, false)
+		return a.request(ctx, p, certificate)
 	}
 	return a.lookFor(ctx, p, certificate)
 }

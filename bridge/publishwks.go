@@ -81,8 +81,8 @@ func (a *Account) expectQuestion(ctx context.Context, p *publication, service *k
 	return a.publications().save(ctx, &unsent)
 }
 
-// tellService sends a message of the protocol, encrypted to the service. It is not signed: the service cannot know
-// our certificate, and the reference implementation takes that for an error.
+// tellService sends a message of the protocol, encrypted to the service. It is not signed: the
+// reference implementation has not our certificate to check a signature with, and gives up at one (gpg-wks-server 2.2).
 func (a *Account) tellService(ctx context.Context, p *publication, subject, contentType, text string) error {
 	certificates, err := keydisc.ParseCertificates(p.certificate)
 	if err != nil {

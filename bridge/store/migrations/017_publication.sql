@@ -11,6 +11,7 @@ CREATE TABLE publication (
     next        INTEGER NOT NULL,            -- when to try or to look again
     attempts    INTEGER NOT NULL,            -- since then
     digest      BLOB    NOT NULL,            -- SHA-256 of the certificate as last handed over
+    wanted      INTEGER NOT NULL,            -- the user asked and it was not handed over yet: a mail with a link may be caused
     service     TEXT    NOT NULL DEFAULT '', -- wks: the submission address that was asked
     certificate BLOB    NOT NULL DEFAULT x'', -- wks: its certificate then
     validity    INTEGER NOT NULL DEFAULT 0,  -- wks: the INBOX before it was asked
