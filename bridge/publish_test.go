@@ -353,6 +353,13 @@ func TestChangedCertificateIsPublishedAgain(t *testing.T) {
 	if len(p.world.provider.Outside()) > 0 {
 		t.Error("a Web Key Service was asked")
 	}
+	p.vks.Unpublish(alice) // by the link in another mail
+	p.extend()
+	p.tendAfter(0)
+	p.want(PublicationFailed, "does not publish it for "+alice)
+	if len(p.vks.Mails()) != 1 {
+		t.Error("a mail was caused that nobody asked for")
+	}
 }
 
 // extend gives alice's key another subkey.
@@ -407,39 +414,48 @@ func TestPublicationIsTriedAgain(t *testing.T) {
 
 // A link that nobody opens, a service that does not ask: both end after some days.
 func TestPublicationPatienceEnds(t *testing.T) {
-	for place, reason := range map[Place]string{PlaceVKS: "was not opened in time", PlaceWKS: "has not asked"} {
-		p := newPublishing(t)
-		p.publish(place)
-		p.tendAfter(publicationPatience - time.Hour)
-		if all, err := p.Publications(t.Context()); err != nil || all[0].State != PublicationRequested {
-			t.Fatal(all, err)
-		}
-		p.tendAfter(8 * time.Hour)
-		p.want(PublicationFailed, reason)
-		p.deliver(p.question(nonce, nil))
-		p.tendAfter(time.Hour)
-		if len(p.world.provider.Outside()) > 1 {
-			t.Error("answered, although nothing is waited for")
-		}
+	p := newPublishing(t)
+	p.publish(PlaceVKS, PlaceWKS)
+	p.tendAfter(publicationPatience - time.Hour)
+	if got := publicationStates(t, p.Account); got != "alice@alpha.test vks requested, alice@alpha.test wks requested" {
+		t.Error(got)
+	}
+	p.tendAfter(8 * time.Hour)
+	all, err := p.Publications(t.Context())
+	if err != nil || all[0].State != PublicationFailed || all[1].State != PublicationFailed ||
+		!strings.Contains(all[0].Reason, "was not opened in time") || !strings.Contains(all[1].Reason, "has not asked") {
+		t.Fatal(all, err)
+	}
+	p.deliver(p.question(nonce, nil))
+	p.tendAfter(time.Hour)
+	if len(p.world.provider.Outside()) > 1 {
+		t.Error("answered, although nothing is waited for")
 	}
 }
 
 func TestPublishRefused(t *testing.T) {
+	p := newPublishing(t)
+	serve := func(name, text string) func() {
+		return func() { p.world.wkd.Serve("alpha.test", name, []byte(text)) }
+	}
+	fault := func(reply string) func() {
+		return p.world.provider.Inject(bridgetest.Fault{Protocol: "smtp", Command: "MAIL", Reply: reply, Times: 1})
+	}
 	for name, c := range map[string]struct {
-		prepare func(p *publishing)
-		reason  string
-		final   bool
+		prepare, undo func()
+		reason        string
+		final         bool
 	}{
-		"no service":      {func(p *publishing) { p.world.wkd.Serve("alpha.test", "submission-address", nil) }, "it offers no Web Key Service", true},
-		"names":           {func(p *publishing) { p.world.wkd.Serve("alpha.test", "policy", []byte("mailbox-only\n")) }, "takes only user IDs that are the address alone", true},
-		"no certificate":  {func(p *publishing) { p.world.wkd.Withdraw(service) }, "has none", false},
-		"directory fails": {func(p *publishing) { p.world.wkd.Fail(502) }, "502", false},
-		"not now":         {func(p *publishing) { p.refuse("451 4.3.0 try again later") }, "try again later", false},
-		"never":           {func(p *publishing) { p.refuse("550 5.7.1 not from you") }, "not from you", true},
+		"no service":      {serve("submission-address", ""), serve("submission-address", service), "it offers no Web Key Service", true},
+		"names":           {serve("policy", "mailbox-only\n"), serve("policy", ""), "takes only user IDs that are the address alone", true},
+		"directory fails": {func() { p.world.wkd.Fail(502) }, func() { p.world.wkd.Fail(0) }, "502", false},
+		"not now":         {func() { fault("451 4.3.0 try again later") }, func() {}, "try again later", false},
+		"never":           {func() { fault("550 5.7.1 not from you") }, func() {}, "not from you", true},
+		"another service": {serve("submission-address", "nobody@keys.test"), serve("submission-address", service), "has none", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPublishing(t)
-			c.prepare(p)
+			defer c.undo()
+			c.prepare()
 			p.publish(PlaceWKS)
 			p.want(PublicationFailed, c.reason)
 			all, err := p.Publications(t.Context())
@@ -448,10 +464,8 @@ func TestPublishRefused(t *testing.T) {
 			}
 		})
 	}
-}
-
-func (p *publishing) refuse(reply string) {
-	p.world.t.Cleanup(p.world.provider.Inject(bridgetest.Fault{Protocol: "smtp", Command: "MAIL", Reply: reply}))
+	p.publish(PlaceWKS)
+	p.want(PublicationRequested, "")
 }
 
 // A crash after the service was asked, before that was noted, asks again.
@@ -471,10 +485,6 @@ func TestPublicationSurvivesACrash(t *testing.T) {
 	if told := p.told(); len(told) != 2 {
 		t.Error(told)
 	}
-}
-
-func TestPublishWithoutKey(t *testing.T) {
-	p := newPublishing(t)
 	if _, err := p.Publish(t.Context(), []Place{PlaceVKS}, keydisc.Fingerprint(strings.Repeat("A", 40))); !errors.Is(err, ErrNoKey) {
 		t.Error(err)
 	}

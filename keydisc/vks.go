@@ -50,7 +50,7 @@ func vksServer(raw string) (server, error) {
 
 // vksContext lets a server that the configuration names itself have a private address.
 func (f *Finder) vksContext(ctx context.Context) context.Context {
-	if f.options.VKS == "" {
+	if f.vksHome.host == vksHost {
 		return ctx
 	}
 	return f.vksHome.own(ctx)

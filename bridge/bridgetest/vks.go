@@ -116,12 +116,17 @@ func (v *VKS) ExpireTokens(on bool) {
 }
 
 // Open opens the link in the mail to the address.
-func (v *VKS) Open(address string) {
+func (v *VKS) Open(address string) { v.change(address, "pending", "published") }
+
+// Unpublish takes an address back, as its owner can.
+func (v *VKS) Unpublish(address string) { v.change(address, "published", "unpublished") }
+
+func (v *VKS) change(address, from, to string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, k := range v.keys {
-		if k.status[address] == "pending" {
-			k.status[address] = "published"
+		if k.status[address] == from {
+			k.status[address] = to
 		}
 	}
 }

@@ -53,6 +53,8 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, keyGenerateOperation)
 	handle(mux, s, keyImportOperation)
 	handle(mux, s, keyExportOperation)
+	handle(mux, s, keyPublishOperation)
+	handle(mux, s, keyPublicationsOperation)
 	handle(mux, s, wkdExportOperation)
 	handle(mux, s, outboxListOperation)
 	handle(mux, s, outboxRetryOperation)
