@@ -33,6 +33,7 @@ type publisher struct {
 	wake    chan struct{} // there is something to do
 	seen    map[imap.UID]bool
 	inbox   uint32 // UIDVALIDITY of those seen
+	version uint64 // of the INBOX when it was looked through
 }
 
 func newPublisher() publisher {
@@ -218,7 +219,9 @@ func (a *Account) awaitPublication(ctx context.Context, pending bool) {
 		if inbox, err := a.mirror.Mailbox(ctx, "INBOX"); err == nil {
 			changes, end := inbox.Watch()
 			defer end()
-			arrived = changes
+			if arrived = changes; inbox.Snapshot().Version != a.publisher.version {
+				return // it changed since it was looked through
+			}
 		}
 	}
 	timer := time.NewTimer(wait)

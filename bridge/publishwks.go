@@ -43,7 +43,7 @@ func (a *Account) askService(ctx context.Context, p *publication, certificate *k
 		return permanentError{fmt.Errorf("%s: %w; publish at the key server (--to vks), or run your own directory (sealpost wkd export)", domain, err)}
 	}
 	if err != nil {
-		return fmt.Errorf("Web Key Service of %s: %w", domain, err)
+		return fmt.Errorf("the Web Key Service of %s: %w", domain, err)
 	}
 	if err := certificate.Check(p.Address, a.bridge.now()); err != nil {
 		return fmt.Errorf("the service could not encrypt its question to it: %w", err)
@@ -118,6 +118,7 @@ func (a *Account) answerServices(ctx context.Context, all []*publication) error 
 		return err
 	}
 	snapshot := inbox.Snapshot()
+	a.publisher.version = snapshot.Version
 	if a.publisher.inbox != snapshot.UIDValidity {
 		a.publisher.inbox, a.publisher.seen = snapshot.UIDValidity, map[imap.UID]bool{}
 	}
@@ -186,6 +187,9 @@ func (a *Account) answer(ctx context.Context, p *publication, stored mimescan.So
 	if errors.Is(err, pgpmime.ErrIO) {
 		return err
 	}
+	if errors.Is(err, errOtherPublication) {
+		return nil
+	}
 	if err != nil {
 		a.log.Info("a message from a Web Key Service was not answered", "service", p.service, "cause", err)
 		if p.State == PublicationRequested {
@@ -204,6 +208,9 @@ func (a *Account) answer(ctx context.Context, p *publication, stored mimescan.So
 	p.again(a.bridge.now(), 0)
 	return a.note(ctx, p)
 }
+
+// errOtherPublication is no fault: one service may be asked about several addresses.
+var errOtherPublication = errors.New("it is about another address")
 
 // question reads the service's question, if the message is one and about this publication.
 func (a *Account) question(p *publication, stored mimescan.Source) (keydisc.ConfirmationRequest, error) {
@@ -228,7 +235,7 @@ func (a *Account) question(p *publication, stored mimescan.Source) (keydisc.Conf
 	case q.Sender != p.service:
 		return none, errors.New("it wants the answer to go to another address")
 	case q.Address != p.Address:
-		return none, errors.New("it is about another address")
+		return none, errOtherPublication
 	case q.Fingerprint != p.Fingerprint:
 		return none, errors.New("it is about another certificate")
 	}

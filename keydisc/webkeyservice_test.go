@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 func TestWebKeyService(t *testing.T) {
@@ -71,6 +72,42 @@ func TestWebKeyServiceIsOpen(t *testing.T) {
 	w := serve(t, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) })
 	if _, err := w.finderWith(t, Options{Resolve: w.bravo()}).WebKeyService(t.Context(), "bob@example.com"); err == nil || errors.Is(err, ErrNoWebKeyService) {
 		t.Error(err)
+	}
+}
+
+// The direct method is for domains without the advanced host; a DNS that does not answer leaves the question open.
+func TestWebKeyServiceByDNS(t *testing.T) {
+	submission := generatedFor(t, "key-submission@example.com")
+	for name, c := range map[string]struct {
+		zone       zone
+		directHost bool
+		want       string
+	}{
+		"direct":  {zone{}, true, "key-submission@example.com"},
+		"neither": {zone{}, false, "error: it offers no Web Key Service"},
+		"failure": {zone{"openpgpkey.example.com. TypeA": dnsmessage.RCodeServerFailure, "openpgpkey.example.com. TypeAAAA": 0}, true, "error: openpgpkey.example.com: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := serve(t, func(rw http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/.well-known/openpgpkey/submission-address":
+					_, _ = rw.Write([]byte("key-submission@example.com\r\n"))
+				case "/.well-known/openpgpkey/hu/" + WKDHash("key-submission"):
+					_, _ = rw.Write(submission.Bytes())
+				default:
+					http.NotFound(rw, r)
+				}
+			})
+			resolve := map[string]string{}
+			if c.directHost {
+				resolve["example.com:443"] = w.Listener.Addr().String()
+			}
+			f := w.finder(t, resolve)
+			f.web.resolver = c.zone.resolver(t)
+			if got := described(f.WebKeyService(t.Context(), "bob@example.com")); !strings.HasPrefix(got, c.want) {
+				t.Error(got)
+			}
+		})
 	}
 }
 
