@@ -100,6 +100,9 @@ func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, er
 	if a.ring, err = keyring.Open(ctx, b.db, b.vault, o.Address); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}
+	if err := a.maintainKeys(ctx); err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
+	}
 	a.provider, err = newProvider(o, a.log, func(ctx context.Context) (string, error) { return b.password(ctx, providerPassword(o.Address)) })
 	if err != nil {
 		return nil, err
@@ -154,6 +157,7 @@ func (a *Account) run(ctx context.Context) error {
 			a.log.Warn("half-done replacements could not be read", "cause", err)
 		}
 	})
+	wg.Go(func() { a.keepKeys(ctx) })
 	wg.Go(func() { _ = a.provider.Check(ctx) }) // learns the provider's SIZE; what fails shows in State
 	wg.Go(func() { a.followPublications(ctx) })
 	return a.mirror.Run(ctx)

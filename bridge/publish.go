@@ -45,36 +45,47 @@ const (
 	publicationInterval = 10 * time.Minute   // between looks at what is to do
 )
 
-// Publish hands a certificate over at the places, for each address of the account that it is for; f is "" for the
-// primary key's. It is the user's decision, and remembered. What failed is in the result; the error says that
-// nothing could be tried. ErrNoKey if there is no such key.
-func (a *Account) Publish(ctx context.Context, places []Place, f keydisc.Fingerprint) ([]Publication, error) {
-	certificate, err := a.ownCertificate(f)
+// Publish hands the certificate of an address of the account over at the places; f is "" for the key that speaks for the
+// address. It is the user's decision, and remembered. Other addresses of the certificate are not published: that they
+// belong together could not be taken back. What failed is in the result; the error says that nothing could be
+// tried. ErrNoKey if there is no such key.
+func (a *Account) Publish(ctx context.Context, address string, places []Place, f keydisc.Fingerprint) ([]Publication, error) {
+	address = normalized(address)
+	certificate, err := a.certificateToPublish(address, f)
 	if err != nil {
 		return nil, err
 	}
-	addresses := slices.DeleteFunc(certificate.Addresses(), func(address string) bool { return !a.Owns(address) })
-	if len(addresses) == 0 {
-		return nil, fmt.Errorf("certificate %s has no user ID of %s; publish another key", certificate.Fingerprint(), a.Address())
-	}
 	a.publisher.working.Lock()
 	defer a.publisher.working.Unlock()
+	defer a.wakePublisher()
 	var done []Publication
-	for _, address := range addresses {
-		for _, place := range places {
-			p, err := a.publications().get(ctx, a.Address(), address, place)
-			if err != nil {
-				return done, err
-			}
-			p.Fingerprint, p.wanted, p.attempts = certificate.Fingerprint(), true, 0
-			if err := a.request(ctx, p, certificate); err != nil {
-				return done, err
-			}
-			done = append(done, p.Publication)
+	for _, place := range places {
+		p, err := a.publications().get(ctx, a.Address(), address, place)
+		if err != nil {
+			return done, err
 		}
+		p.Fingerprint, p.wanted, p.attempts = certificate.Fingerprint(), true, 0
+		if err := a.request(ctx, p, certificate); err != nil {
+			return done, err
+		}
+		done = append(done, p.Publication)
 	}
-	a.wakePublisher()
 	return done, nil
+}
+
+func (a *Account) certificateToPublish(address string, f keydisc.Fingerprint) (certificate *keydisc.Certificate, err error) {
+	if f == "" {
+		certificate, err = a.ring.CertificateFor(address, a.bridge.now())
+	} else {
+		certificate, err = a.ring.CertificateOf(f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !a.Owns(address) || !slices.Contains(certificate.Addresses(), address) {
+		return nil, fmt.Errorf("certificate %s has no user ID of %s; publish another key, or another address (--account)", certificate.Fingerprint(), address)
+	}
+	return certificate, nil
 }
 
 // Publications are where certificates of the account were published by the user, and how that stands.
@@ -88,13 +99,6 @@ func (a *Account) Publications(ctx context.Context) ([]Publication, error) {
 }
 
 func (a *Account) publications() publications { return publications{a.bridge.db} }
-
-func (a *Account) ownCertificate(f keydisc.Fingerprint) (*keydisc.Certificate, error) {
-	if f == "" {
-		return a.ring.Certificate()
-	}
-	return a.ring.CertificateOf(f)
-}
 
 func (a *Account) wakePublisher() {
 	select {

@@ -79,7 +79,7 @@ func TestPublishAtGnuPG(t *testing.T) {
 	a := w.start(alice)
 	states := func() string { return publicationStates(t, a) }
 
-	if _, err := a.Publish(t.Context(), []Place{PlaceWKS}, ""); err != nil || states() != "alice@alpha.test wks requested" {
+	if _, err := a.Publish(t.Context(), alice, []Place{PlaceWKS}, ""); err != nil || states() != "alice@alpha.test wks requested" {
 		t.Fatal(err, states())
 	}
 	question := service.receive(w.provider.Outside()[0].Bytes)

@@ -86,7 +86,7 @@ func (p *publishing) config() *packet.Config {
 
 func (p *publishing) publish(places ...Place) {
 	p.world.t.Helper()
-	if _, err := p.Publish(p.world.t.Context(), places, ""); err != nil {
+	if _, err := p.Publish(p.world.t.Context(), alice, places, ""); err != nil {
 		p.world.t.Fatal(err)
 	}
 }
@@ -341,48 +341,62 @@ func TestChangedCertificateIsPublishedAgain(t *testing.T) {
 	p.publish(PlaceVKS)
 	p.vks.Open(alice)
 	p.tendAfter(time.Hour)
-	before := p.vks.Published(alice)
-	p.extend()
-	p.tendAfter(0)
-	p.want(PublicationPublished, "")
-	after, err := keydisc.ParseCertificates(p.vks.Published(alice))
-	own, missing := p.Certificate()
-	if err != nil || missing != nil || bytes.Equal(p.vks.Published(alice), before) || !after[0].Has(own) || len(p.vks.Mails()) != 1 {
-		t.Error("the key server has the old certificate", err, missing, p.vks.Mails())
+	for name, change := range map[string]func() (Key, error){
+		"another subkey": func() (Key, error) { return p.RotateKey(t.Context(), "") },
+		"a later end":    func() (Key, error) { return p.ExtendKey(t.Context(), "", p.clock.Now().AddDate(9, 0, 0)) },
+	} {
+		if _, err := change(); err != nil {
+			t.Fatal(name, err)
+		}
+		p.tendAfter(time.Hour)
+		p.want(PublicationPublished, "")
+		p.isAtTheKeyServer()
 	}
 	if len(p.world.provider.Outside()) > 0 {
 		t.Error("a Web Key Service was asked")
 	}
 	p.vks.Unpublish(alice) // by the link in another mail
-	p.extend()
-	p.tendAfter(0)
+	if _, err := p.RotateKey(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	p.tendAfter(time.Hour)
 	p.want(PublicationFailed, "does not publish it for "+alice)
 	if len(p.vks.Mails()) != 1 {
 		t.Error("a mail was caused that nobody asked for")
 	}
 }
 
-// extend gives alice's key another subkey.
-func (p *publishing) extend() {
+// A revocation reaches the key server by itself. A Web Key Service could not ask about it.
+func TestRevocationIsPublished(t *testing.T) {
+	p := newPublishing(t)
+	p.publish(PlaceVKS, PlaceWKS)
+	p.vks.Open(alice)
+	p.tendAfter(time.Hour)
+	if _, err := p.RevokeKey(t.Context(), "", "retired", "", true); err != nil {
+		t.Fatal(err)
+	}
+	p.tendAfter(time.Hour)
+	if got := publicationStates(t, p.Account); got != "alice@alpha.test vks published, alice@alpha.test wks failed" {
+		t.Error(got)
+	}
+	p.isAtTheKeyServer()
+	if there := p.isAtTheKeyServer(); there.Check(alice, p.clock.Now()) == nil {
+		t.Error("it is not revoked there")
+	}
+	if all, err := p.Publications(t.Context()); err != nil || !strings.Contains(all[1].Reason, "it is revoked") || !all[1].Next.IsZero() {
+		t.Error(all, err)
+	}
+}
+
+// isAtTheKeyServer checks that it gives out all of the certificate.
+func (p *publishing) isAtTheKeyServer() *keydisc.Certificate {
 	p.world.t.Helper()
-	block, err := armor.Decode(bytes.NewReader(bridgetest.SecretKey(alice)))
-	if err != nil {
-		p.world.t.Fatal(err)
+	there, err := keydisc.ParseCertificates(p.vks.Published(alice))
+	own, missing := p.Certificate()
+	if err != nil || missing != nil || !there[0].Has(own) || len(there[0].Addresses()) != 1 {
+		p.world.t.Fatal("the key server has another certificate", err, missing)
 	}
-	list, err := openpgp.ReadKeyRing(block.Body)
-	if err != nil {
-		p.world.t.Fatal(err)
-	}
-	var secret bytes.Buffer
-	if err := list[0].AddEncryptionSubkey(p.config()); err != nil {
-		p.world.t.Fatal(err)
-	}
-	if err := list[0].SerializePrivateWithoutSigning(&secret, nil); err != nil {
-		p.world.t.Fatal(err)
-	}
-	if _, err := p.ImportKey(p.world.t.Context(), secret.Bytes(), nil); err != nil {
-		p.world.t.Fatal(err)
-	}
+	return there[0]
 }
 
 // What fails for now is tried again, later each time, and still as the user's wish; what fails for good is not.
@@ -485,7 +499,20 @@ func TestPublicationSurvivesACrash(t *testing.T) {
 	if told := p.told(); len(told) != 2 {
 		t.Error(told)
 	}
-	if _, err := p.Publish(t.Context(), []Place{PlaceVKS}, keydisc.Fingerprint(strings.Repeat("A", 40))); !errors.Is(err, ErrNoKey) {
+}
+
+// Only what the certificate is for, and the account has, is published.
+func TestPublishWhatThereIs(t *testing.T) {
+	p := newPublishing(t)
+	if _, err := p.Publish(t.Context(), alice, []Place{PlaceVKS}, keydisc.Fingerprint(strings.Repeat("A", 40))); !errors.Is(err, ErrNoKey) {
 		t.Error(err)
+	}
+	for _, address := range []string{"alias-" + alice, bob} { // the key has no user ID of the alias
+		if done, err := p.Publish(t.Context(), address, []Place{PlaceVKS, PlaceWKS}, ""); err == nil || len(done) > 0 {
+			t.Error(address, done, err)
+		}
+	}
+	if got := publicationStates(t, p.Account); got != "" || len(p.vks.Requests())+len(p.world.provider.Outside()) > 0 {
+		t.Error(got, p.vks.Requests())
 	}
 }

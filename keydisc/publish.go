@@ -113,7 +113,7 @@ func (f *Finder) vksPost(ctx context.Context, operation string, body map[string]
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	data, response, err := f.web.do(request)
+	data, response, err := f.web.do(request, maxInput)
 	if err != nil {
 		return nil, err
 	}

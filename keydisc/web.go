@@ -135,11 +135,16 @@ var specialRanges = []netip.Prefix{
 
 // get fetches a URL: at most maxInput bytes. errNotFound for 404 and 410.
 func (w *webClient) get(ctx context.Context, u *url.URL) ([]byte, error) {
+	return w.getUpTo(ctx, u, maxInput)
+}
+
+// getUpTo is get for at most that many bytes.
+func (w *webClient) getUpTo(ctx context.Context, u *url.URL, limit int) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	data, response, err := w.do(request)
+	data, response, err := w.do(request, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +158,7 @@ func (w *webClient) get(ctx context.Context, u *url.URL) ([]byte, error) {
 }
 
 // do is one exchange; data is the body, whatever the status. Errors do not name the URL.
-func (w *webClient) do(request *http.Request) (data []byte, response *http.Response, err error) {
+func (w *webClient) do(request *http.Request, limit int) (data []byte, response *http.Response, err error) {
 	u := request.URL
 	request.Header.Set("User-Agent", "") // says nothing about us
 	response, err = w.client.Do(request)
@@ -161,12 +166,12 @@ func (w *webClient) do(request *http.Request) (data []byte, response *http.Respo
 		return nil, nil, hostError(u, err)
 	}
 	defer response.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(response.Body, maxInput+1))
+	data, err = io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
 	if err != nil {
 		return nil, nil, hostError(u, err)
 	}
-	if len(data) > maxInput {
-		return nil, nil, fmt.Errorf("%s sent more than %d bytes", u.Host, maxInput)
+	if len(data) > limit {
+		return nil, nil, fmt.Errorf("%s sent more than %d bytes", u.Host, limit)
 	}
 	return data, response, nil
 }

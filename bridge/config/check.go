@@ -63,11 +63,27 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.policy(cfg.Policy)
 	c.keydisc(cfg.Keydisc)
+	c.database(cfg)
+}
+
+func (c *checker) database(cfg *Config) {
+	if cfg.Database.URL == "" {
+		return
+	}
+	u, err := url.Parse(cfg.Database.URL)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		c.bad("database.url", "it is not the URL of a PostgreSQL database", `write it as "postgres://user@host/database", or "" for an encrypted file in state_dir`)
+		return
+	}
+	if len(cfg.Accounts) > 0 {
+		c.bad("database.url", "an [[account]] keeps its mail in a database of its own", "leave out one of the two: a shared database is for gateways")
+	}
 }
 
 func (c *checker) local(l Local) {
 	listeners := []struct{ key, address string }{
 		{"local.imap", l.IMAP}, {"local.imaps", l.IMAPS}, {"local.smtp", l.SMTP}, {"local.smtps", l.SMTPS},
+		{"local.metrics", l.Metrics},
 	}
 	taken := map[string]string{}
 	for _, listener := range listeners {
@@ -187,6 +203,9 @@ func (c *checker) policy(p Policy) {
 	if p.SubjectRequire != "" && strings.EqualFold(strings.TrimSpace(p.SubjectRequire), strings.TrimSpace(p.SubjectClear)) {
 		c.bad("policy.subject_clear", "it is the same as subject_require", "choose two different tags")
 	}
+	if p.VerifyEvery != 0 && p.VerifyEvery < Duration(day) {
+		c.bad("policy.verify_every", p.VerifyEvery.String()+" is too short", `choose "1d" or more, or "0" for no reminder`)
+	}
 	for i, r := range p.Rules {
 		key := fmt.Sprintf("policy.rule.%d", i)
 		c.pattern(key+".match", r.Match)
@@ -242,6 +261,7 @@ func (c *checker) keydiscServers(k Keydisc) {
 			c.bad("keydisc.dns", fmt.Sprintf("%q is not address:port", server), `write for example "127.0.0.1:53"`)
 		}
 	}
+	c.lists(k.Lists)
 	for i, l := range k.LDAP {
 		c.ldap(fmt.Sprintf("keydisc.ldap.%d", i), l)
 	}

@@ -47,7 +47,7 @@ type demo struct {
 type demoUser struct {
 	address, localPassword string
 	service                *service
-	daemon                 *daemon
+	daemon                 *services
 	caFile                 string
 }
 
@@ -120,7 +120,7 @@ func (d *demo) addUser(ctx context.Context, user bridgetest.User) error {
 	}
 	a := b.Accounts()[0]
 	if len(a.Keys()) == 0 {
-		if _, err := a.GenerateKey(ctx, bridge.ProfileCompatible); err != nil {
+		if _, err := a.GenerateKey(ctx, bridge.ProfileCompatible, false); err != nil {
 			return err
 		}
 	}

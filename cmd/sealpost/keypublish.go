@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 )
 
 type keyPublishCmd struct {
-	Account string `help:"The account, if there are several." placeholder:"ADDRESS"`
+	Account string `help:"The account, if there are several, or an alias to publish for." placeholder:"ADDRESS"`
 	To      string `help:"Where: ${enum}. wks is the directory of your mail domain, vks the key server keys.openpgp.org." enum:"wks,vks,all" default:"all"`
 	Key     string `help:"Another key than the one in use." placeholder:"FINGERPRINT"`
 	Status  bool   `help:"Publish nothing; show where you have published and how that stands."`
@@ -25,7 +26,8 @@ func (keyPublishCmd) Help() string {
 
 The key server sends you a mail with a link, which you have to open before anybody finds the certificate. The Web Key
 Service of a mail domain asks by mail; the daemon answers. Later changes of the same certificate are published by
-themselves where you have published it. Nothing else ever is. Publishing cannot be taken back by this command.`
+themselves where you have published it. Nothing else ever is: an alias is published only if you name it with --account.
+Publishing cannot be taken back by this command.`
 }
 
 // publicationInfo is one publication as printed.
@@ -66,7 +68,7 @@ var keyPublishOperation = operation[keyPublishParams, publications]{"key-publish
 	if err != nil {
 		return publications{}, err
 	}
-	done, err := a.Publish(ctx, p.Places, keydisc.Fingerprint(p.Fingerprint))
+	done, err := a.Publish(ctx, cmp.Or(p.Account, a.Address()), p.Places, keydisc.Fingerprint(p.Fingerprint))
 	if errors.Is(err, bridge.ErrNoKey) {
 		err = fmt.Errorf("%w; see sealpost key list", err)
 	}

@@ -49,6 +49,7 @@ type cli struct {
 	Key       keyCmd       `cmd:"" help:"Your own keys."`
 	Contact   contactCmd   `cmd:"" help:"Certificates of the people you write to."`
 	WouldSend wouldSendCmd `cmd:"" help:"Show for each recipient what would happen to a message, without sending it."`
+	Backup    backupCmd    `cmd:"" help:"Backups of keys, contacts and configuration."`
 	Seal      sealCmd      `cmd:"" help:"Encrypt clear mail that is already at the provider."`
 	Unseal    unsealCmd    `cmd:"" help:"Put the original bytes of sealed mail back."`
 	Prove     proveCmd     `cmd:"" help:"Fetch what the provider really stores and report what is readable there."`

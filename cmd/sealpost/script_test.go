@@ -35,7 +35,7 @@ func runScripts(t *testing.T, dir string) {
 		Deadline: time.Now().Add(scriptDeadline),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "json": likeJSON, "plist": isPlist,
-			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded,
+			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded, "web": getFromDaemon,
 			"provider": provider, "deliver": deliver, "stored": stored, "submitted": submitted, "fault": fault, "wkd": directory, "vks": keyServer,
 			"submit": submit, "fetch": fetch, "append": appendMessage, "occupy": occupy, "damage": damage, "tmpfs": tmpfs, "fill": fill,
 		},
