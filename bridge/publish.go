@@ -25,7 +25,8 @@ import (
 //	follow   whenever the certificate differs from what was handed over last (longer expiry, other subkeys, a
 //	         revocation), it is requested again
 //
-// Whoever changes a key need not know of this: what was handed over is remembered by its digest.
+// Whoever changes a key need not know of this: what was handed over is remembered by its digest. The record of the change
+// only makes the next look come at once.
 
 // publisher is what an account needs for it.
 type publisher struct {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 	"github.com/sealpost/sealpost/keydisc"
@@ -70,41 +71,58 @@ func (s *wksServer) receive(mail []byte) []byte {
 	return s.run(string(bytes.ReplaceAll(mail, []byte("\r\n"), []byte("\n"))), "gpg-wks-server", "-v", "-C", s.tree, "--receive", "-o", "-")
 }
 
-// TestPublishAtGnuPG runs the whole protocol with the reference implementation: what we submit ends in its tree.
+// TestPublishAtGnuPG runs the whole protocol with the reference implementation, and again when the certificate has changed:
+// what we submit ends in its tree.
 func TestPublishAtGnuPG(t *testing.T) {
 	w := newWorld(t)
 	service, certificate := newWKSServer(t, "alpha.test")
 	w.wkd.Publish(submissionAddress, certificate)
 	w.wkd.Serve("alpha.test", "submission-address", []byte(submissionAddress+"\n"))
 	a := w.start(alice)
-	states := func() string { return publicationStates(t, a) }
-
-	if _, err := a.Publish(t.Context(), alice, []Place{PlaceWKS}, ""); err != nil || states() != "alice@alpha.test wks requested" {
-		t.Fatal(err, states())
-	}
-	question := service.receive(w.provider.Outside()[0].Bytes)
-	if _, err := w.provider.Deliver(alice, "INBOX", question); err != nil {
+	// The certificate has a history, which must come out of the service whole.
+	if _, err := a.ExtendKey(t.Context(), "", time.Now().AddDate(5, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the question is answered", func() bool { return states() == "alice@alpha.test wks confirmed" })
-	done := service.receive(w.provider.Outside()[1].Bytes)
+	if _, err := a.Publish(t.Context(), alice, []Place{PlaceWKS}, ""); err != nil {
+		t.Fatal(err)
+	}
+	service.round(w, a, 0)
+	if _, err := a.RotateKey(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	service.round(w, a, 1)
+	if n := len(w.provider.Outside()); n != 4 {
+		t.Errorf("%d mails were sent", n)
+	}
+	w.mustNotLeak("confirmation-response", "PUBLIC KEY BLOCK", string(bridgetest.PublicKey(alice)[100:140]))
+}
 
-	published, err := os.ReadFile(filepath.Join(service.tree, "alpha.test", "hu", keydisc.WKDHash("alice")))
+// round carries the mail of one publication between the two, from the submission to the directory.
+func (s *wksServer) round(w *world, a *Account, n int) {
+	s.Helper()
+	state := func(want PublicationState) func() bool {
+		return func() bool { return publicationStates(s.T, a) == "alice@alpha.test wks "+string(want) }
+	}
+	deliver := func(mail []byte) {
+		if _, err := w.provider.Deliver(alice, "INBOX", mail); err != nil {
+			s.Fatal(err)
+		}
+	}
+	eventually(s.T, "the service is asked", func() bool { return len(w.provider.Outside()) == 2*n+1 && state(PublicationRequested)() })
+	deliver(s.receive(w.provider.Outside()[2*n].Bytes))
+	eventually(s.T, "its question is answered", state(PublicationConfirmed))
+	done := s.receive(w.provider.Outside()[2*n+1].Bytes)
+
+	published, err := os.ReadFile(filepath.Join(s.tree, "alpha.test", "hu", keydisc.WKDHash("alice")))
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	got, err := keydisc.ParseCertificates(published)
 	own, missing := a.Certificate()
 	if err != nil || missing != nil || !got[0].Has(own) {
-		t.Fatal("the directory has another certificate", err)
+		s.Fatal("the directory has another certificate", err, missing)
 	}
 	w.wkd.Publish(alice, published)
-	if _, err := w.provider.Deliver(alice, "INBOX", done); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is found", func() bool { return states() == "alice@alpha.test wks published" })
-	if n := len(w.provider.Outside()); n != 2 {
-		t.Errorf("%d mails were sent", n)
-	}
-	w.mustNotLeak("confirmation-response", "PUBLIC KEY BLOCK", string(bridgetest.PublicKey(alice)[100:140]))
+	deliver(done)
+	eventually(s.T, "it is found", state(PublicationPublished))
 }
