@@ -135,12 +135,13 @@ func (a *Account) answerServices(ctx context.Context, all []*publication) error 
 		}
 		return nil
 	})
+	errs := []error{err}
 	for _, uid := range fresh {
-		if sender, known := from[uid]; known && err == nil {
-			err = a.answerMail(ctx, all, snapshot, uid, sender)
+		if sender, known := from[uid]; known {
+			errs = append(errs, a.answerMail(ctx, all, snapshot, uid, sender)) // one must not stand in the way of others
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // after says whether a message may be the service's question: it came after the service was asked.
@@ -201,7 +202,12 @@ func (a *Account) answer(ctx context.Context, p *publication, stored mimescan.So
 		return nil
 	}
 	if err := a.tellService(ctx, p, "Key publication confirmation", wksType, question.Response()); err != nil {
-		return fmt.Errorf("the question of %s could not be answered: %w", p.service, err)
+		err = fmt.Errorf("the question of %s could not be answered: %w", p.service, err)
+		if isTemporary(err) {
+			return err
+		}
+		p.enter(PublicationFailed, err.Error(), a.bridge.now())
+		return a.note(ctx, p)
 	}
 	p.nonces = append(p.nonces, question.Nonce)
 	p.enter(PublicationConfirmed, "", a.bridge.now())
