@@ -83,6 +83,7 @@ func (c *checker) database(cfg *Config) {
 func (c *checker) local(l Local) {
 	listeners := []struct{ key, address string }{
 		{"local.imap", l.IMAP}, {"local.imaps", l.IMAPS}, {"local.smtp", l.SMTP}, {"local.smtps", l.SMTPS},
+		{"local.dashboard", l.Dashboard},
 		{"local.metrics", l.Metrics},
 	}
 	taken := map[string]string{}
@@ -95,6 +96,10 @@ func (c *checker) local(l Local) {
 			c.bad(listener.key, fmt.Sprintf("%s is already used by %s", listener.address, other), "give each listener its own port")
 		}
 		taken[listener.address] = listener.key
+	}
+	host, _, _ := net.SplitHostPort(l.Dashboard)
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsLoopback() {
+		c.bad("local.dashboard", fmt.Sprintf("%s is not for this machine alone", l.Dashboard), `write 127.0.0.1:1180, or "" to turn it off; from another computer use an SSH tunnel`)
 	}
 }
 

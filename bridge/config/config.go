@@ -34,6 +34,8 @@ type Local struct {
 	IMAPS string `toml:"imaps"` // implicit TLS
 	SMTP  string `toml:"smtp"`  // STARTTLS offered
 	SMTPS string `toml:"smtps"` // implicit TLS
+	// Dashboard is the web page; on loopback only.
+	Dashboard string `toml:"dashboard"`
 	// Metrics answers Prometheus, /healthz and /readyz. It names nobody, and may listen elsewhere than on loopback.
 	Metrics string `toml:"metrics"`
 }
@@ -138,6 +140,7 @@ func Default() *Config {
 		StateDir: "~/.local/state/sealpost",
 		Local: Local{
 			IMAP: "127.0.0.1:1143", IMAPS: "127.0.0.1:1993", SMTP: "127.0.0.1:1025", SMTPS: "127.0.0.1:1465",
+			Dashboard: "127.0.0.1:1180",
 		},
 		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
 		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow", VerifyEvery: Duration(365 * day)},

@@ -71,6 +71,9 @@ func (w *world) step(line string) error {
 	case "accept":
 		_, err := w.book.Accept(w.t.Context(), words[1])
 		return refusedOr(err, want)
+	case "keep":
+		_, err := w.book.Keep(w.t.Context(), words[1])
+		return refusedOr(err, want)
 	case "verify":
 		_, err := w.book.Verify(w.t.Context(), words[1], certificate(w.t, words[2]).Fingerprint())
 		return refusedOr(err, want)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealpost/sealpost/bridge"
 	"github.com/sealpost/sealpost/bridge/config"
+	"github.com/sealpost/sealpost/bridge/dashboard"
 )
 
 // service is an open bridge and how it is reached.
@@ -22,8 +23,9 @@ type service struct {
 	bridge     *bridge.Bridge
 	config     *config.Config
 	configPath string
-	listeners  map[string]string // name → host:port as bound
-	running    bool              // in the daemon
+	listeners  map[string]string    // name → host:port as bound
+	running    bool                 // in the daemon
+	dashboard  *dashboard.Dashboard // nil: off
 }
 
 // operation is what a command does with the bridge. Its parameters and result travel as
@@ -38,6 +40,9 @@ type operation[P, R any] struct {
 func handlers(s *service) http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, s, statusOperation)
+	handle(mux, s, doctorOperation)
+	handle(mux, s, dashboardOperation)
+	handle(mux, s, auditOperation)
 	handle(mux, s, clientOperation)
 	handle(mux, s, wouldSendOperation)
 	handle(mux, s, sealOperation)
@@ -62,6 +67,7 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, wkdExportOperation)
 	handle(mux, s, outboxListOperation)
 	handle(mux, s, outboxRetryOperation)
+	handle(mux, s, outboxCancelOperation)
 	handle(mux, s, logListOperation)
 	handle(mux, s, logVerifyOperation)
 	return mux

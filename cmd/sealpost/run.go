@@ -121,7 +121,7 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*services, error
 		log.Warn("the local TLS authority ends soon; mail clients will have to trust a new one", "end", end.Format(time.DateOnly))
 	}
 	d := &services{service: s, log: log}
-	if err := d.listenTCP(identity.TLSConfig()); err != nil {
+	if err := d.listenTCP(ctx, identity.TLSConfig()); err != nil {
 		d.close()
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*services, error
 }
 
 // listenTCP opens the listeners of the configuration, in the order they are announced.
-func (d *services) listenTCP(tlsConfig *tls.Config) error {
+func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
 	local := d.service.config.Local
 	d.service.listeners = map[string]string{}
 	inherited, err := inheritedSockets()
@@ -164,6 +164,9 @@ func (d *services) listenTCP(tlsConfig *tls.Config) error {
 		}
 		d.service.listeners[l.name] = listener.Addr().String()
 		d.servers = append(d.servers, server{l.name, listener, l.server(listener)})
+	}
+	if err := d.listenDashboard(ctx, inherited); err != nil {
+		return err
 	}
 	return inherited.leftover()
 }

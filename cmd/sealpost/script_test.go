@@ -38,6 +38,7 @@ func runScripts(t *testing.T, dir string) {
 			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded, "web": getFromDaemon,
 			"provider": provider, "deliver": deliver, "stored": stored, "submitted": submitted, "fault": fault, "wkd": directory, "vks": keyServer,
 			"submit": submit, "fetch": fetch, "append": appendMessage, "occupy": occupy, "damage": damage, "tmpfs": tmpfs, "fill": fill,
+			"browse": browse,
 		},
 	})
 }
@@ -134,6 +135,7 @@ imap  = "127.0.0.1:0"
 imaps = "127.0.0.1:0"
 smtp  = "127.0.0.1:0"
 smtps = "127.0.0.1:0"
+dashboard = "127.0.0.1:0"
 
 [vault]
 unlock = ["file"]

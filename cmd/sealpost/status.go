@@ -116,6 +116,7 @@ func (c statusCmd) Run(ctx context.Context, g *globals) error {
 		err = g.printJSON(st)
 	} else {
 		st.print(g)
+		err = printDashboard(ctx, g, st)
 	}
 	if err == nil && st.needsAttention() {
 		err = errAttention
