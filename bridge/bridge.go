@@ -69,6 +69,7 @@ type Bridge struct {
 	vault    *keyring.Vault
 	db       *store.DB
 	secrets  *keyring.Secrets
+	finder   *keydisc.Finder
 	contacts *contacts.Book
 	audit    *audit.Log
 	outbox   *outbox.Outbox
@@ -154,11 +155,11 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.metrics = metrics.New()
 	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
 	o.Keydisc.Asked = func(m keydisc.Method, result string, took time.Duration) { b.metrics.LookedUp(string(m), result, took) }
-	finder, err := keydisc.New(o.Keydisc)
+	b.finder, err = keydisc.New(o.Keydisc)
 	if err != nil {
 		return err
 	}
-	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
+	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: b.finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
 		Changed: b.noteTrust, Lists: o.Lists, VerifyEvery: o.VerifyEvery})
 	queue := outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log}
 	if o.Database != "" { // whose pages are not encrypted

@@ -93,6 +93,7 @@ func (b *Bridge) ImportContacts(ctx context.Context, certificates []*keydisc.Cer
 }
 
 func (a *Account) recordKey(ctx context.Context, what string, key Key) error {
+	a.wakePublisher()
 	return a.bridge.audit.Append(ctx, audit.Entry{
 		Time: a.bridge.now(), Account: a.Address(), Event: "key", Fingerprint: string(key.Fingerprint), Detail: what,
 	})

@@ -35,6 +35,7 @@ type Options struct {
 	CAFile  string            // extra roots for HTTPS
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
 	HKP     []string          // key servers: hkps://host[:port] or https://host[:port]; hkp://host[:port] for loopback addresses alone
+	VKS     string            // verifying key server, https://host[:port]; "": keys.openpgp.org
 	LDAP    []LDAPServer      // company directories
 	DNS     []string          // servers that DANE asks, "address:port"; empty: those of the system
 	// DNSAnchors are DS records, as a zone file has them, that DNSSEC is trusted from; empty: those of the root.
@@ -50,6 +51,7 @@ type Options struct {
 type Finder struct {
 	options Options
 	web     *webClient
+	vksHome server
 	methods []method
 }
 
@@ -81,7 +83,11 @@ func New(o Options) (*Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Finder{options: o, web: web}
+	home, err := vksServer(o.VKS)
+	if err != nil {
+		return nil, err
+	}
+	f := &Finder{options: o, web: web, vksHome: home}
 	for _, name := range o.Methods {
 		if err := f.use(name); err != nil {
 			return nil, err

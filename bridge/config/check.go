@@ -262,6 +262,7 @@ func (c *checker) keydiscServers(k Keydisc) {
 	for _, server := range k.HKP {
 		c.scheme("keydisc.hkp", server, "hkps://", "https://", "hkp://")
 	}
+	c.scheme("keydisc.vks", k.VKS, "https://")
 	for _, server := range k.DNS {
 		if _, err := netip.ParseAddrPort(server); err != nil {
 			c.bad("keydisc.dns", fmt.Sprintf("%q is not address:port", server), `write for example "127.0.0.1:53"`)

@@ -98,6 +98,7 @@ type Keydisc struct {
 	CAFile     string            `toml:"ca_file"`
 	Resolve    map[string]string `toml:"resolve"`
 	HKP        []string          `toml:"hkp"`         // key servers
+	VKS        string            `toml:"vks"`         // verifying key server, to find at and to publish at
 	DNS        []string          `toml:"dns"`         // servers for dane; none: the system's
 	DNSAnchors []string          `toml:"dns_anchors"` // DS records; none: the root's
 	Files      []string          `toml:"files"`       // certificates, or folders of them
@@ -146,7 +147,7 @@ func Default() *Config {
 		},
 		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
 		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow", VerifyEvery: Duration(365 * day)},
-		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, Timeout: Duration(10 * time.Second)},
+		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, VKS: "https://keys.openpgp.org", Timeout: Duration(10 * time.Second)},
 	}
 }
 

@@ -59,6 +59,8 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, keyGenerateOperation)
 	handle(mux, s, keyImportOperation)
 	handle(mux, s, keyExportOperation)
+	handle(mux, s, keyPublishOperation)
+	handle(mux, s, keyPublicationsOperation)
 	handle(mux, s, keyRotateOperation)
 	handle(mux, s, backupCreateOperation)
 	handle(mux, s, backupDrillOperation)

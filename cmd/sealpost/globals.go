@@ -105,7 +105,7 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 func finderOptions(k config.Keydisc) keydisc.Options {
 	o := keydisc.Options{
 		Timeout: time.Duration(k.Timeout), CAFile: k.CAFile, Resolve: k.Resolve,
-		HKP: k.HKP, DNS: k.DNS, DNSAnchors: k.DNSAnchors, Files: k.Files,
+		HKP: k.HKP, VKS: k.VKS, DNS: k.DNS, DNSAnchors: k.DNSAnchors, Files: k.Files,
 	}
 	for _, method := range k.Methods {
 		if method != "contacts" && method != "autocrypt" {

@@ -16,6 +16,7 @@ type keyCmd struct {
 	Generate keyGenerateCmd `cmd:"" help:"Make a key for an account."`
 	Import   keyImportCmd   `cmd:"" help:"Take a secret key made by another program."`
 	Export   keyExportCmd   `cmd:"" help:"Write your certificate, or your secret key."`
+	Publish  keyPublishCmd  `cmd:"" help:"Publish your certificate where others look for it."`
 	Rotate   keyRotateCmd   `cmd:"" help:"Renew a key: a new encryption subkey, a later end, or another key in use."`
 	Revoke   keyRevokeCmd   `cmd:"" help:"Say for ever that a key is not used any more."`
 }
