@@ -75,6 +75,15 @@ func (a *Account) ExportKey(ctx context.Context, f keydisc.Fingerprint, passphra
 	return armored, a.recordKey(ctx, "exported", Key{Fingerprint: f})
 }
 
+// ExportRevocation is an armored certificate that revokes a key, for the time when it is lost.
+func (a *Account) ExportRevocation(ctx context.Context, f keydisc.Fingerprint) ([]byte, error) {
+	armored, err := a.ring.Revocation(f, a.bridge.now())
+	if err != nil {
+		return nil, err
+	}
+	return armored, a.recordKey(ctx, "revocation certificate made", Key{Fingerprint: f})
+}
+
 // Certificate is the public part of the primary key. ErrNoKey if there is none.
 func (a *Account) Certificate() (*keydisc.Certificate, error) { return a.ring.Certificate() }
 

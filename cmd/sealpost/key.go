@@ -125,6 +125,7 @@ type keyImportCmd struct {
 	File          string `arg:"" help:"Secret key, ASCII-armored or binary." type:"existingfile"`
 	Account       string `help:"The account, if there are several." placeholder:"ADDRESS"`
 	KeyPassphrase string `name:"key-passphrase-file" help:"File with the key's passphrase, if it has one." type:"existingfile" placeholder:"FILE"`
+	SetupCode     string `name:"setup-code-file" help:"File with the code of an Autocrypt Setup Message." type:"existingfile" placeholder:"FILE"`
 	JSON          bool   `help:"Print JSON."`
 }
 
@@ -135,12 +136,17 @@ func (keyImportCmd) Help() string {
 type keyImportParams struct {
 	Account          string
 	Data, Passphrase []byte
+	SetupCode        string
 }
 
 var keyImportOperation = operation[keyImportParams, []keyInfo]{"key-import", false, func(ctx context.Context, s *service, p keyImportParams, _ bridge.Progress) ([]keyInfo, error) {
 	a, err := s.account(p.Account)
 	if err != nil {
 		return nil, err
+	}
+	if p.SetupCode != "" {
+		keys, err := a.ImportSetup(ctx, p.Data, p.SetupCode)
+		return keyInfos(keys), err
 	}
 	keys, err := a.ImportKey(ctx, p.Data, p.Passphrase)
 	return keyInfos(keys), err
@@ -158,11 +164,29 @@ func (c keyImportCmd) Run(ctx context.Context, g *globals) error {
 			return err
 		}
 	}
+	if p.SetupCode, err = c.setupCode(p.Data); err != nil {
+		return err
+	}
 	infos, err := call(ctx, g, keyImportOperation, p)
 	if err != nil {
 		return err
 	}
 	return printKeys(g, infos, c.JSON)
+}
+
+// setupCode is the code of an Autocrypt Setup Message; "" if the file is none.
+func (c keyImportCmd) setupCode(data []byte) (string, error) {
+	if !bridge.IsSetupMessage(data) {
+		if c.SetupCode != "" {
+			return "", fmt.Errorf("%s: %w", c.File, bridge.ErrNoSetup)
+		}
+		return "", nil
+	}
+	if c.SetupCode == "" {
+		return "", fmt.Errorf("%s is an Autocrypt Setup Message; write its code into a file and give that with --setup-code-file", c.File)
+	}
+	code, err := readSecretFile(c.SetupCode)
+	return string(code), err
 }
 
 type keyExportCmd struct {
@@ -171,6 +195,8 @@ type keyExportCmd struct {
 	Secret      bool   `help:"Write the secret key."`
 	Passphrase  string `name:"key-passphrase-file" help:"File with the passphrase to protect the secret key with." type:"existingfile" placeholder:"FILE"`
 	Unprotected bool   `help:"Write the secret key without a passphrase."`
+	Setup       bool   `name:"setup-message" help:"Write an Autocrypt Setup Message for another device, and show its code."`
+	Revocation  bool   `help:"Write a certificate that revokes the key, for the time when it is lost."`
 	Out         string `help:"File to write (default: standard output). It must not exist." placeholder:"FILE"`
 }
 
@@ -180,39 +206,59 @@ func (keyExportCmd) Help() string {
 
 type keyExportParams struct {
 	Account, Fingerprint string
-	Secret               bool
+	Secret, Setup        bool
+	Revocation           bool
 	Passphrase           []byte
 }
 
-var keyExportOperation = operation[keyExportParams, []byte]{"key-export", false, func(ctx context.Context, s *service, p keyExportParams, _ bridge.Progress) ([]byte, error) {
+type keyExported struct {
+	Data []byte
+	Code string // of a setup message
+}
+
+var keyExportOperation = operation[keyExportParams, keyExported]{"key-export", false, func(ctx context.Context, s *service, p keyExportParams, _ bridge.Progress) (keyExported, error) {
 	a, err := s.account(p.Account)
 	if err != nil {
-		return nil, err
+		return keyExported{}, err
 	}
 	if p.Fingerprint == "" {
 		certificate, err := a.Certificate()
 		if err != nil {
-			return nil, err
+			return keyExported{}, err
 		}
 		p.Fingerprint = string(certificate.Fingerprint())
 	}
-	armored, err := p.export(ctx, a)
+	exported, err := p.export(ctx, a)
 	if errors.Is(err, bridge.ErrNoKey) {
 		err = fmt.Errorf("%s: %w; see sealpost key list", p.Fingerprint, err)
 	}
-	return armored, err
+	return exported, err
 }}
 
-func (p keyExportParams) export(ctx context.Context, a *bridge.Account) ([]byte, error) {
-	if !p.Secret {
-		return a.ExportCertificate(keydisc.Fingerprint(p.Fingerprint))
+func (p keyExportParams) export(ctx context.Context, a *bridge.Account) (e keyExported, err error) {
+	fingerprint := keydisc.Fingerprint(p.Fingerprint)
+	switch {
+	case p.Setup:
+		e.Data, e.Code, err = a.SetupMessage(ctx, fingerprint)
+	case p.Revocation:
+		e.Data, err = a.ExportRevocation(ctx, fingerprint)
+	case p.Secret:
+		e.Data, err = a.ExportKey(ctx, fingerprint, p.Passphrase)
+	default:
+		e.Data, err = a.ExportCertificate(fingerprint)
 	}
-	return a.ExportKey(ctx, keydisc.Fingerprint(p.Fingerprint), p.Passphrase)
+	return e, err
 }
 
 // Run implements the command.
 func (c keyExportCmd) Run(ctx context.Context, g *globals) error {
-	p := keyExportParams{Account: c.Account, Fingerprint: c.Fingerprint, Secret: c.Secret}
+	p := keyExportParams{Account: c.Account, Fingerprint: c.Fingerprint, Secret: c.Secret, Setup: c.Setup, Revocation: c.Revocation}
+	if c.Secret && c.Setup || c.Secret && c.Revocation || c.Setup && c.Revocation {
+		return fmt.Errorf("%w: only one of --secret, --setup-message and --revocation", errUsage)
+	}
+	if c.Setup && c.Out == "" {
+		return fmt.Errorf("%w: --setup-message needs --out: its code is shown on standard output", errUsage)
+	}
 	if c.Secret && (c.Passphrase == "") != c.Unprotected {
 		return fmt.Errorf("%w: --secret needs either --key-passphrase-file or --unprotected", errUsage)
 	}
@@ -225,15 +271,19 @@ func (c keyExportCmd) Run(ctx context.Context, g *globals) error {
 			return errors.New("the passphrase file is empty; write a passphrase into it, or use --unprotected")
 		}
 	}
-	armored, err := call(ctx, g, keyExportOperation, p)
+	exported, err := call(ctx, g, keyExportOperation, p)
 	if err != nil {
 		return err
 	}
 	if c.Out == "" {
-		_, err = g.stdout.Write(armored)
+		_, err = g.stdout.Write(exported.Data)
 		return err
 	}
-	return writeNewFile(c.Out, armored)
+	if err := writeNewFile(c.Out, exported.Data); err != nil || exported.Code == "" {
+		return err
+	}
+	fmt.Fprintf(g.stdout, "Setup code, shown this once:\n\n    %s\n\nType it on the other device. Do not mail it.\n", exported.Code)
+	return nil
 }
 
 // writeNewFile writes a file only its owner can read; it never overwrites.
