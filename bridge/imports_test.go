@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 	"cmd/sealpost":       {"*"},
 	"cmd/sealpost-bench": {"*"},
 	"bridge": {
-		"bridge/audit", "bridge/contacts", "bridge/internal/keyring", "bridge/internal/pgpmime", "bridge/internal/spool", "bridge/localtls",
+		"bridge/audit", "bridge/contacts", "bridge/export", "bridge/internal/keyring", "bridge/internal/pgpmime", "bridge/internal/spool", "bridge/localtls",
 		"bridge/mimescan", "bridge/mirror", "bridge/outbox", "bridge/store", "bridge/upstream", "keydisc",
 	},
 	"bridge/audit":            {"bridge/store"},

@@ -54,6 +54,7 @@ type Answer struct {
 	family *family
 	blob   mirror.Blob
 	box    *mirror.Mailbox
+	mirror *mirror.Mirror
 }
 
 // Ask calls f for every message of the custodians' mailboxes, in the order of custodians, mailboxes by name, and UIDs. It
@@ -161,7 +162,7 @@ func (a *asked) terms() []*query.Term {
 
 // answer decides about one message. s and failed are what the mirror has of it.
 func (a *asked) answer(ctx context.Context, m mirror.Message, s *mirror.Summary, failed error) (Answer, error) {
-	answer := Answer{Message: &Message{Custodian: a.custodian.Address, Mailbox: a.view.Name, UIDValidity: a.view.UIDValidity, UID: m.UID, Received: m.InternalDate}, box: a.box}
+	answer := Answer{Message: &Message{Custodian: a.custodian.Address, Mailbox: a.view.Name, UIDValidity: a.view.UIDValidity, UID: m.UID, Received: m.InternalDate}, box: a.box, mirror: a.custodian.Mirror}
 	if failed != nil {
 		answer.Outcome, answer.Reason = Unavailable, unavailable(failed)
 		return answer, fatal(ctx, failed)

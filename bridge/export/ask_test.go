@@ -87,7 +87,7 @@ func (l *letter) truth(t *query.Term) query.Truth {
 	}
 	switch t.Field {
 	case query.Any:
-		return hidden(has(l.from, l.subject, l.name) || !l.locked && (has(l.body, l.inner) || !l.closed && has(l.attached)), l.locked || l.closed)
+		return hidden(has(l.from, l.subject) || !l.locked && (has(l.name, l.body, l.inner) || !l.closed && has(l.attached)), l.locked || l.closed)
 	case query.Subject:
 		return hidden(has(l.subject), l.locked)
 	case query.Body:
@@ -95,7 +95,7 @@ func (l *letter) truth(t *query.Term) query.Truth {
 	case query.From:
 		return query.Of(has(l.from))
 	case query.Attachment:
-		return hidden(has(l.name), l.locked)
+		return hidden(!l.locked && has(l.name), l.locked)
 	case query.AttachmentText:
 		return hidden(!l.locked && (has(l.inner) || !l.closed && has(l.attached)), l.locked || l.closed)
 	case query.In:

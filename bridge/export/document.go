@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealpost/sealpost/bridge/export/extract"
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/mirror"
 )
 
 // document is one of a family: the message (number 0) or one of its attachments, those of attached messages included.
@@ -24,6 +25,10 @@ type family struct {
 
 func newFamily(m *Message) *family {
 	f := &family{Message: m, documents: []document{{part: m.Structure, parent: -1}}}
+	if m.Kind == mirror.Failed { // its parts are those of the encryption
+		f.documents[0].text.Skipped = []extract.Skipped{{Reason: extract.Locked}}
+		return f
+	}
 	f.collect(m.Structure, 0)
 	return f
 }
@@ -50,6 +55,9 @@ func (f *family) attachments() []document { return f.documents[1:] }
 
 // read fills in all texts. src is the message as the bridge has opened it.
 func (f *family) read(ctx context.Context, src mimescan.Source) error {
+	if f.Kind == mirror.Failed {
+		return nil
+	}
 	for i := range f.documents {
 		d := &f.documents[i]
 		var err error

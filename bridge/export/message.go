@@ -45,10 +45,17 @@ func newMessage(custodian string, view *mirror.Snapshot, m mirror.Message, s *mi
 		found.statusLen = int64(len(found.Header[0].Raw))
 		found.Header = found.Header[1:]
 	}
-	if at, err := mail.ParseDate(found.Header.Get("Date")); err == nil && at.Year() >= 1 && at.Year() <= 9999 {
-		found.date = at
-	}
+	found.date = sentAt(found.Header)
 	return found, nil
+}
+
+// sentAt is the Date field's moment, in its own zone; zero if it cannot be read.
+func sentAt(h mimescan.Header) time.Time {
+	at, err := mail.ParseDate(h.Get("Date"))
+	if err != nil || at.Year() < 1 || at.Year() > 9999 {
+		return time.Time{}
+	}
+	return at
 }
 
 // statusOf are the parameters of the status field.

@@ -55,7 +55,7 @@ const (
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	users := []bridgetest.User{{Address: alice, Password: "secret"}, {Address: bob, Password: "secret"}}
-	p, err := bridgetest.StartProvider(bridgetest.ProviderOptions{Users: users})
+	p, err := bridgetest.StartProvider(bridgetest.ProviderOptions{Users: users, Now: func() time.Time { return noon }})
 	check(t, err)
 	t.Cleanup(func() { _ = p.Close() })
 	r := &rig{t: t, provider: p}
@@ -112,3 +112,5 @@ func (r *rig) deliver(address, mailbox, text string) uint32 {
 }
 
 func quiet(string, int, int) {}
+
+func newCancel(t *testing.T) (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }
