@@ -274,30 +274,3 @@ func (a *Answer) ensure(ctx context.Context) (mirror.Blob, error) {
 	a.blob = content.Message
 	return a.blob, a.family.read(ctx, content.Message)
 }
-
-// Funnel counts the outcomes of one custodian. Held is the sum of all others.
-type Funnel struct {
-	Held        int `json:"held"`
-	OutOfRange  int `json:"out_of_range"`
-	NotMatching int `json:"not_matching"`
-	Undecided   int `json:"undecided"`
-	Unavailable int `json:"unavailable"`
-	Matching    int `json:"matching"`
-}
-
-// Count adds one message.
-func (f *Funnel) Count(o Outcome) {
-	f.Held++
-	switch o {
-	case OutOfRange:
-		f.OutOfRange++
-	case NotMatching:
-		f.NotMatching++
-	case Undecided:
-		f.Undecided++
-	case Unavailable:
-		f.Unavailable++
-	case Matching:
-		f.Matching++
-	}
-}

@@ -80,6 +80,31 @@ var ErrRequest = errors.New("the request cannot be carried out")
 
 // question is the request in terms of Ask.
 func (d *Desk) question(r *Request) (Question, error) {
+	q, err := r.parse()
+	if err == nil {
+		q.Custodians, err = d.custodians(r)
+	}
+	return q, err
+}
+
+// Check says what is wrong with a request as it is written, wherever it is sent to. The error wraps ErrRequest.
+func (r Request) Check() error {
+	if _, err := r.parse(); err != nil {
+		return err
+	}
+	for _, f := range r.Formats {
+		if !slices.Contains(Formats, f) {
+			return fmt.Errorf("%w: format %q is not one of %s", ErrRequest, f, strings.Join(Formats, ", "))
+		}
+	}
+	if r.Bates != "" && !batesPrefix.MatchString(r.Bates) {
+		return fmt.Errorf("%w: a Bates prefix is at most 32 letters, digits, points, dashes and underscores", ErrRequest)
+	}
+	return nil
+}
+
+// parse reads query, dates and zone.
+func (r *Request) parse() (Question, error) {
 	zone, err := time.LoadLocation(r.Timezone)
 	if err != nil || r.Timezone == "Local" {
 		return Question{}, fmt.Errorf("%w: %q is no time zone; write one like Europe/Berlin", ErrRequest, r.Timezone)
@@ -105,10 +130,10 @@ func (d *Desk) question(r *Request) (Question, error) {
 			return q, fmt.Errorf("%w: %w", ErrRequest, err)
 		}
 	}
-	q.Custodians, err = d.custodians(r)
-	return q, err
+	return q, nil
 }
 
+// custodians are those of the request, each once, and under the names of the accounts.
 func (d *Desk) custodians(r *Request) ([]Custodian, error) {
 	if len(r.Custodians) == 0 {
 		for _, c := range d.o.Custodians {
@@ -117,15 +142,17 @@ func (d *Desk) custodians(r *Request) ([]Custodian, error) {
 		slices.Sort(r.Custodians)
 	}
 	var chosen []Custodian
-	for i, address := range r.Custodians {
+	var names []string
+	for _, address := range r.Custodians {
 		at := slices.IndexFunc(d.o.Custodians, func(c Custodian) bool { return mirror.Fold(c.Address) == mirror.Fold(address) })
 		if at < 0 {
 			return nil, fmt.Errorf("%w: %s is not an account of this device", ErrRequest, address)
 		}
-		if slices.Index(r.Custodians, address) == i {
-			chosen = append(chosen, d.o.Custodians[at])
+		if c := d.o.Custodians[at]; !slices.ContainsFunc(chosen, func(o Custodian) bool { return o.Address == c.Address }) {
+			chosen, names = append(chosen, c), append(names, c.Address)
 		}
 	}
+	r.Custodians = names
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("%w: there is no account", ErrRequest)
 	}
@@ -133,21 +160,6 @@ func (d *Desk) custodians(r *Request) ([]Custodian, error) {
 }
 
 var batesPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$`)
-
-func (r *Request) check() error {
-	for _, f := range r.Formats {
-		if !slices.Contains(Formats, f) {
-			return fmt.Errorf("%w: format %q is not one of %s", ErrRequest, f, strings.Join(Formats, ", "))
-		}
-	}
-	if r.Bates != "" && !batesPrefix.MatchString(r.Bates) {
-		return fmt.Errorf("%w: a Bates prefix is at most 32 letters, digits, points, dashes and underscores", ErrRequest)
-	}
-	if !filepath.IsAbs(r.Directory) {
-		return fmt.Errorf("%w: %q is no absolute path", ErrRequest, r.Directory)
-	}
-	return nil
-}
 
 // run is one export under way.
 type run struct {
@@ -168,10 +180,13 @@ type run struct {
 // Export writes the export, or goes on with one that was cut off. Errors of the request wrap ErrRequest; without the
 // provider it is mirror.ErrOffline: it can be repeated, and goes on.
 func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, error) {
-	q, err := d.question(&r)
-	if err == nil {
-		err = r.check()
+	if err := r.Check(); err != nil {
+		return nil, err
 	}
+	if !filepath.IsAbs(r.Directory) {
+		return nil, fmt.Errorf("%w: %q is no absolute path", ErrRequest, r.Directory)
+	}
+	q, err := d.question(&r)
 	if err != nil {
 		return nil, err
 	}
@@ -283,11 +298,7 @@ func (x *run) write(ctx context.Context, q Question) error {
 				return err
 			}
 		}
-		for i, t := range x.terms {
-			if slices.Contains(a.Hits, t) {
-				r.Hits = append(r.Hits, i)
-			}
-		}
+		r.Hits = numbersOf(x.terms, a.Hits)
 		if a.Outcome == Matching {
 			if err := x.family(ctx, a, &r); err != nil {
 				return err

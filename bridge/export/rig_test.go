@@ -113,4 +113,6 @@ func (r *rig) deliver(address, mailbox, text string) uint32 {
 
 func quiet(string, int, int) {}
 
-func newCancel(t *testing.T) (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }
+func newCancel(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
+}

@@ -46,7 +46,7 @@ func (e *extractor) entry(inside string, f *zip.File, office bool) error {
 			return err
 		}
 	}
-	if e.files++; e.files > maxFiles {
+	if e.seen++; e.seen > e.files {
 		if !e.crowded {
 			e.crowded = true
 			e.skip(inside, TooDeep)
@@ -82,10 +82,10 @@ func (e *extractor) unpack(f *zip.File) ([]byte, Reason) {
 		return nil, Damaged
 	}
 	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, MaxFile+1))
-	e.total += int64(len(data))
+	data, err := io.ReadAll(io.LimitReader(in, int64(e.limits.file)+1))
+	e.unpacked += len(data)
 	switch {
-	case len(data) > MaxFile, e.total > maxTotal:
+	case len(data) > e.limits.file, e.unpacked > e.total:
 		return nil, TooLarge
 	case err != nil:
 		return nil, Damaged

@@ -52,19 +52,25 @@ type Result struct {
 	Skipped      []Skipped
 }
 
-// Limits of one attachment, in bytes and numbers.
-const (
-	MaxFile  = 64 << 20  // of a file, decoded or unpacked
-	maxTotal = 256 << 20 // of all files unpacked from it
-	maxText  = 32 << 20
-	maxDepth = 5
-	maxFiles = 10_000
-)
+// limits of one attachment, in bytes and numbers.
+type limits struct {
+	file  int // decoded or unpacked
+	total int // all files unpacked from it
+	text  int
+	depth int
+	files int
+}
+
+var standard = limits{file: 64 << 20, total: 256 << 20, text: 32 << 20, depth: 5, files: 10_000}
 
 // Part is the text of one part of a message: a leaf, or an attached message with its header and text but without its attachments, which
 // are parts of their own. An error is one of reading src, or ctx's: it says nothing about the part.
 func Part(ctx context.Context, src mimescan.Source, p *mimescan.Part) (Result, error) {
-	e := &extractor{ctx: ctx}
+	return standard.part(ctx, src, p)
+}
+
+func (l limits) part(ctx context.Context, src mimescan.Source, p *mimescan.Part) (Result, error) {
+	e := &extractor{ctx: ctx, limits: l}
 	var err error
 	switch {
 	case p.Limited:
@@ -79,7 +85,7 @@ func Part(ctx context.Context, src mimescan.Source, p *mimescan.Part) (Result, e
 	if err == nil {
 		err = ctx.Err()
 	}
-	return Result{e.text.String(), e.folded.String(), e.skipped}, err
+	return Result{e.words.String(), e.folded.String(), e.skipped}, err
 }
 
 // Name is the file name of a part, "" if it has none.
@@ -121,11 +127,13 @@ func Hidden(p *mimescan.Part) bool {
 }
 
 type extractor struct {
-	ctx           context.Context
-	text, folded  strings.Builder
+	ctx context.Context
+	limits
+	words, folded strings.Builder
 	skipped       []Skipped
-	files, depth  int
-	total         int64
+	nested        int // files inside files now
+	seen          int // files so far
+	unpacked      int // bytes of them
 	full, crowded bool
 }
 
@@ -136,14 +144,14 @@ func (e *extractor) skip(name string, r Reason) {
 // piece takes text; what is too much is left out, and that is noted.
 func (e *extractor) piece(s string) error {
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	if e.text.Len()+len(s) > maxText {
+	if e.words.Len()+len(s) > e.limits.text {
 		if !e.full {
 			e.full = true
 			e.skip("", TooLarge)
 		}
 		return nil
 	}
-	e.text.WriteString(s)
+	e.words.WriteString(s)
 	e.folded.WriteString(mirror.Fold(s))
 	return e.ctx.Err()
 }
@@ -185,11 +193,11 @@ func (e *extractor) body(src mimescan.Source, p *mimescan.Part, deep bool) error
 }
 
 func (e *extractor) leaf(src mimescan.Source, p *mimescan.Part, name string) error {
-	data, err := io.ReadAll(io.LimitReader(mimescan.DecodeBody(src, p), MaxFile+1))
+	data, err := io.ReadAll(io.LimitReader(mimescan.DecodeBody(src, p), int64(e.limits.file)+1))
 	if err != nil {
 		return err
 	}
-	if len(data) > MaxFile {
+	if len(data) > e.limits.file {
 		e.skip("", TooLarge)
 		return nil
 	}
@@ -198,12 +206,12 @@ func (e *extractor) leaf(src mimescan.Source, p *mimescan.Part, name string) err
 
 // file reads a file by what is in it. inside is its path in the attachment, "" if it is that itself.
 func (e *extractor) file(inside, name, mediaType string, data []byte) error {
-	if e.depth++; e.depth > maxDepth {
-		e.depth--
+	if e.nested++; e.nested > e.depth {
+		e.nested--
 		e.skip(inside, TooDeep)
 		return nil
 	}
-	defer func() { e.depth-- }()
+	defer func() { e.nested-- }()
 	if err := e.ctx.Err(); err != nil {
 		return err
 	}

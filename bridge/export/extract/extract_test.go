@@ -64,32 +64,31 @@ func TestPart(t *testing.T) {
 		text              string // the words of it
 		skipped           string
 	}{
-		"text by another name":    {"application/octet-stream", "x.bin", []byte("Plain words"), "plain words", ""},
-		"UTF-16":                  {"application/octet-stream", "x.csv", []byte("\xff\xfea\x00;\x00\xe9\x00"), "a;é", ""},
-		"Windows-1252":            {"application/octet-stream", "x.csv", []byte("caf\xe9 und anderes"), "café und anderes", ""},
-		"text with a charset":     {"text/plain; charset=iso-8859-1", "x.txt", []byte("caf\xe9"), "café", ""},
-		"calendar":                {"text/calendar", "x.ics", []byte("SUMMARY:Harbour"), "summary:harbour", ""},
-		"HTML by its name":        {"application/octet-stream", "x.html", []byte("<p>bold<b>er</b><script>no</script>"), "bolder", ""},
-		"message by its name":     {"application/octet-stream", "x.eml", []byte("Subject: =?utf-8?q?caf=C3=A9?=\r\nContent-Transfer-Encoding: base64\r\n\r\naGFyYm91cg=="), "subject: café content-transfer-encoding: base64 harbour", ""},
-		"docx":                    {"application/octet-stream", "x.docx", document(t, "word/document.xml", `<w:p><w:r><w:t>Har</w:t></w:r><w:r><w:t>bour</w:t></w:r></w:p><w:p><w:delText>gone</w:delText></w:p>`), "harbour gone", ""},
-		"xlsx":                    {"a/b", "x.xlsx", document(t, "xl/sheet1.xml", `<row><c t="s"><v>17</v></c><c><v>42</v></c><c t="inlineStr"><is><t>Blue</t></is></c></row>`), "42 blue", ""},
-		"odt":                     {"a/b", "x.odt", archive(t, "mimetype", "application/vnd.oasis", "META-INF/manifest.xml", "<m/>", "content.xml", `<text:p>Har<text:span>bour</text:span><text:tab/>nine</text:p>`), "harbour nine", ""},
-		"docx with a picture":     {"a/b", "x.docx", archive(t, "[Content_Types].xml", "<T/>", "word/document.xml", "<p>text</p>", "word/media/1.png", string(png)), "text", "word/media/1.png: picture, sound or film"},
-		"docx, broken":            {"a/b", "x.docx", document(t, "word/document.xml", "<p>half</x"), "half", "word/document.xml: damaged"},
-		"zip":                     {"application/zip", "x.zip", archive(t, "dir/", "", "dir/a.txt", "inner words"), "dir/a.txt inner words", ""},
-		"zip in zip":              {"application/zip", "x.zip", archive(t, "b.zip", string(archive(t, "a.txt", "deep"))), "b.zip a.txt deep", ""},
-		"zip, too deep":           {"application/zip", "x.zip", nested(t, maxDepth), strings.TrimSpace(strings.Repeat("n.zip ", maxDepth)), strings.Repeat("n.zip/", maxDepth-1) + "n.zip: nested too deeply or too many parts"},
-		"zip, encrypted":          {"application/zip", "x.zip", locked, "secret.txt", "secret.txt: encrypted"},
-		"zip, damaged":            {"application/zip", "x.zip", []byte("PK\x03\x04 and no more"), "", ": damaged"},
-		"picture":                 {"application/octet-stream", "x.doc", png, "", ": picture, sound or film"},
-		"sound":                   {"audio/basic", "x.au", []byte(".snd\x00\x00"), "", ": picture, sound or film"},
-		"picture that is text":    {"image/svg+xml", "x.svg", []byte("<svg>words</svg>"), "<svg>words</svg>", ""},
-		"text that says it is":    {"image/png", "x.png", []byte("words"), "words", ""},
-		"RTF":                     {"application/rtf", "x.txt", []byte(`{\rtf1 words}`), "", ": format is not supported"},
-		"winmail.dat":             {"application/ms-tnef", "winmail.dat", []byte("\x78\x9f\x3e\x22\x00"), "", ": format is not supported"},
-		"old office":              {"application/msword", "x.doc", []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "", ": format is not supported"},
-		"empty":                   {"application/pdf", "x.pdf", nil, "", ""},
-		"more than one says here": {"application/octet-stream", "x", bytes.Repeat([]byte{0}, MaxFile+1), "", ": too large"},
+		"text by another name": {"application/octet-stream", "x.bin", []byte("Plain words"), "plain words", ""},
+		"UTF-16":               {"application/octet-stream", "x.csv", []byte("\xff\xfea\x00;\x00\xe9\x00"), "a;é", ""},
+		"Windows-1252":         {"application/octet-stream", "x.csv", []byte("caf\xe9 und anderes"), "café und anderes", ""},
+		"text with a charset":  {"text/plain; charset=iso-8859-1", "x.txt", []byte("caf\xe9"), "café", ""},
+		"calendar":             {"text/calendar", "x.ics", []byte("SUMMARY:Harbour"), "summary:harbour", ""},
+		"HTML by its name":     {"application/octet-stream", "x.html", []byte("<p>bold<b>er</b><script>no</script>"), "bolder", ""},
+		"message by its name":  {"application/octet-stream", "x.eml", []byte("Subject: =?utf-8?q?caf=C3=A9?=\r\nContent-Transfer-Encoding: base64\r\n\r\naGFyYm91cg=="), "subject: café content-transfer-encoding: base64 harbour", ""},
+		"docx":                 {"application/octet-stream", "x.docx", document(t, "word/document.xml", `<w:p><w:r><w:t>Har</w:t></w:r><w:r><w:t>bour</w:t></w:r></w:p><w:p><w:delText>gone</w:delText></w:p>`), "harbour gone", ""},
+		"xlsx":                 {"a/b", "x.xlsx", document(t, "xl/sheet1.xml", `<row><c t="s"><v>17</v></c><c><v>42</v></c><c t="inlineStr"><is><t>Blue</t></is></c></row>`), "42 blue", ""},
+		"odt":                  {"a/b", "x.odt", archive(t, "mimetype", "application/vnd.oasis", "META-INF/manifest.xml", "<m/>", "content.xml", `<text:p>Har<text:span>bour</text:span><text:tab/>nine</text:p>`), "harbour nine", ""},
+		"docx with a picture":  {"a/b", "x.docx", archive(t, "[Content_Types].xml", "<T/>", "word/document.xml", "<p>text</p>", "word/media/1.png", string(png)), "text", "word/media/1.png: picture, sound or film"},
+		"docx, broken":         {"a/b", "x.docx", document(t, "word/document.xml", "<p>half</x"), "half", "word/document.xml: damaged"},
+		"zip":                  {"application/zip", "x.zip", archive(t, "dir/", "", "dir/a.txt", "inner words"), "dir/a.txt inner words", ""},
+		"zip in zip":           {"application/zip", "x.zip", archive(t, "b.zip", string(archive(t, "a.txt", "deep"))), "b.zip a.txt deep", ""},
+		"zip, too deep":        {"application/zip", "x.zip", nested(t, standard.depth), strings.TrimSpace(strings.Repeat("n.zip ", standard.depth)), strings.Repeat("n.zip/", standard.depth-1) + "n.zip: nested too deeply or too many parts"},
+		"zip, encrypted":       {"application/zip", "x.zip", locked, "secret.txt", "secret.txt: encrypted"},
+		"zip, damaged":         {"application/zip", "x.zip", []byte("PK\x03\x04 and no more"), "", ": damaged"},
+		"picture":              {"application/octet-stream", "x.doc", png, "", ": picture, sound or film"},
+		"sound":                {"audio/basic", "x.au", []byte(".snd\x00\x00"), "", ": picture, sound or film"},
+		"picture that is text": {"image/svg+xml", "x.svg", []byte("<svg>words</svg>"), "<svg>words</svg>", ""},
+		"text that says it is": {"image/png", "x.png", []byte("words"), "words", ""},
+		"RTF":                  {"application/rtf", "x.txt", []byte(`{\rtf1 words}`), "", ": format is not supported"},
+		"winmail.dat":          {"application/ms-tnef", "winmail.dat", []byte("\x78\x9f\x3e\x22\x00"), "", ": format is not supported"},
+		"old office":           {"application/msword", "x.doc", []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "", ": format is not supported"},
+		"empty":                {"application/pdf", "x.pdf", nil, "", ""},
 	} {
 		src, part := attach(t, c.contentType, c.file, c.data)
 		got, err := Part(t.Context(), src, part)
@@ -113,21 +112,23 @@ func nested(t *testing.T, n int) []byte {
 
 // A bomb is cut off, and said to be.
 func TestBombs(t *testing.T) {
-	big := strings.Repeat("a", MaxFile+1)
+	small := limits{file: 10_000, total: 15_000, text: 2_000, depth: 2, files: 10}
+	big := strings.Repeat("a", small.file+1)
 	var files []string
-	for i := range maxFiles + 2 {
+	for i := range small.files + 2 {
 		files = append(files, fmt.Sprint(i), "")
 	}
-	long := strings.Repeat("b ", maxText/2+1)
+	long := strings.Repeat("b ", small.text/2+1)
 	for name, c := range map[string]struct {
 		data   []byte
 		reason Reason
 	}{
-		"a large file": {archive(t, "a", big), TooLarge}, "many files": {archive(t, files...), TooDeep}, "much text": {[]byte(long), TooLarge},
+		"a large file": {archive(t, "a", big), TooLarge}, "a large attachment": {[]byte(big), TooLarge}, "two large files": {archive(t, "a", big[:9000], "b", big[:9000]), TooLarge},
+		"many files": {archive(t, files...), TooDeep}, "much text": {[]byte(long), TooLarge},
 	} {
 		src, part := attach(t, "a/b", "x", c.data)
-		got, err := Part(t.Context(), src, part)
-		if err != nil || !slices.ContainsFunc(got.Skipped, func(s Skipped) bool { return s.Reason == c.reason }) || len(got.Skipped) > 2 || len(got.Text) > maxText {
+		got, err := small.part(t.Context(), src, part)
+		if err != nil || !slices.ContainsFunc(got.Skipped, func(s Skipped) bool { return s.Reason == c.reason }) || len(got.Skipped) > 2 || len(got.Text) > small.text {
 			t.Errorf("%s: %v, %v", name, got.Skipped, err)
 		}
 	}

@@ -26,7 +26,7 @@ func (e *extractor) pdf(inside string, data []byte) error {
 			return nil
 		}
 	}
-	text, complaint, err := runPDF(e.ctx, data)
+	text, complaint, err := runPDF(e.ctx, data, e.limits.text)
 	switch {
 	case e.ctx.Err() != nil:
 		return e.ctx.Err()
@@ -45,14 +45,14 @@ func (e *extractor) pdf(inside string, data []byte) error {
 
 var errTooMuch = errors.New("more text than is taken")
 
-func runPDF(ctx context.Context, data []byte) (text, complaint string, err error) {
+func runPDF(ctx context.Context, data []byte, most int) (text, complaint string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pdfTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "prlimit", "--as="+pdfMemory, "--cpu="+pdfCPU, "--fsize=0", "--core=0", "--",
 		"pdftotext", "-enc", "UTF-8", "-nopgbrk", "-", "-")
 	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{"PATH=/usr/bin:/bin"}, "/", time.Second
 	cmd.SysProcAttr = isolated()
-	out, problems := &bounded{limit: maxText}, &bounded{limit: 4 << 10}
+	out, problems := &bounded{limit: most}, &bounded{limit: 4 << 10}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(data), out, problems
 	err = cmd.Run()
 	if out.over {
