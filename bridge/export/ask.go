@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -47,9 +48,8 @@ const (
 type Answer struct {
 	*Message
 	Outcome Outcome
-	Reason  string              // of Undecided and Unavailable
-	Skipped map[string][]string // of Undecided: what could not be read, by document, and why
-	Hits    []*query.Term       // with EachTerm: the terms that are true of a message in the range
+	Reason  string        // of Undecided and Unavailable; without names: it may be shown to those who are not to have the message
+	Hits    []*query.Term // with EachTerm: the terms that are true of a message in the range
 
 	family *family
 	blob   mirror.Blob
@@ -228,16 +228,24 @@ func (a *Answer) conclude(truth query.Truth, j *judged) {
 	case query.False:
 		a.Outcome = NotMatching
 	default:
-		a.Outcome, a.Reason, a.Skipped = Undecided, "something attached has text that cannot be read", map[string][]string{}
-		if j.Kind == mirror.Failed {
-			a.Reason = "it cannot be decrypted: " + j.status["reason"]
-		}
-		for _, d := range j.documents {
-			for _, s := range d.text.Skipped {
-				a.Skipped[d.name] = append(a.Skipped[d.name], string(s.Reason))
+		a.Outcome, a.Reason = Undecided, undecided(j)
+	}
+}
+
+// undecided says in words what leaves the query open.
+func undecided(j *judged) string {
+	if j.Kind == mirror.Failed {
+		return "it cannot be decrypted: " + j.status["reason"]
+	}
+	var reasons []string
+	for _, d := range j.documents {
+		for _, s := range d.text.Skipped {
+			if s.Reason.Open() && !slices.Contains(reasons, string(s.Reason)) {
+				reasons = append(reasons, string(s.Reason))
 			}
 		}
 	}
+	return "something in it cannot be read: " + strings.Join(reasons, ", ")
 }
 
 // unavailable says in words why the mirror does not have a message; what it says of its cause is not for others.
@@ -246,6 +254,12 @@ func unavailable(err error) string {
 		return "it was deleted while it was looked at"
 	}
 	return "it could not be opened"
+}
+
+// isRefusal says whether the provider refused, which it will do again.
+func isRefusal(err error) bool {
+	var refused *imap.Error
+	return errors.As(err, &refused)
 }
 
 // fatal are errors after which an answer would not be complete.

@@ -130,6 +130,9 @@ func sameJSON(a []byte, b any) bool {
 	return err == nil && string(a) == string(other)
 }
 
+// listColumns is how many columns each list has at least: where a message is, and two more.
+const listColumns = 6
+
 // listed counts the lines of a list by custodian.
 func (v *verifier) listed(path string, counts func([]string) bool) map[string]int {
 	found := map[string]int{}
@@ -144,7 +147,7 @@ func (v *verifier) listed(path string, counts func([]string) bool) map[string]in
 		if err == io.EOF {
 			return found
 		}
-		if err != nil {
+		if err != nil || len(line) < listColumns {
 			v.problem("%s: line %d is malformed", path, n+1)
 			return found
 		}

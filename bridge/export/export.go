@@ -21,6 +21,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/audit"
@@ -52,7 +53,7 @@ type Options struct {
 	Now            func() time.Time
 }
 
-// Desk is where exports are made. Safe for concurrent use, but for two exports to one folder.
+// Desk is where exports are made. Safe for concurrent use.
 type Desk struct{ o Options }
 
 // New makes a Desk.
@@ -161,6 +162,9 @@ func (d *Desk) custodians(r *Request) ([]Custodian, error) {
 
 var batesPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$`)
 
+// underWay are the folders of exports: the state folder's lock keeps other processes out.
+var underWay sync.Map
+
 // run is one export under way.
 type run struct {
 	*Desk
@@ -190,6 +194,10 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 	if err != nil {
 		return nil, err
 	}
+	if _, busy := underWay.LoadOrStore(r.Directory, true); busy {
+		return nil, fmt.Errorf("an export to %s is under way; wait for it", r.Directory)
+	}
+	defer underWay.Delete(r.Directory)
 	x := &run{Desk: d, Request: r, progress: p, marks: marksOf(r.Marks)}
 	if q.Query != nil {
 		x.terms = query.Terms(q.Query)

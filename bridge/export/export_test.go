@@ -384,3 +384,60 @@ func TestRefusedRequests(t *testing.T) {
 		}
 	}
 }
+
+// The report needs nothing from elsewhere, and what mail or user say is text in it.
+func TestReport(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", "Subject: harbour\nContent-Type: application/rtf; name=\"<img src=x>.rtf\"\n\n{\\rtf x")
+	dir := filepath.Join(t.TempDir(), "export")
+	q := Request{Query: `harbour OR "<script>alert(1)</script>"`, Directory: dir, Formats: []string{"eml"}}
+	_, err := r.desk(noon).Export(t.Context(), q, quiet)
+	check(t, err)
+	page := contentsOf(t, dir)[reportFile]
+	for _, foreign := range []string{"<script", "<img", "src=", "http:", "https:", "url(", "@import"} {
+		if strings.Contains(page, foreign) {
+			t.Errorf("%q is in the report", foreign)
+		}
+	}
+	for _, said := range []string{"&lt;script&gt;", "not searchable: format is not supported", "no Date that can be read", fingerprintOf(t, alice)} {
+		if !strings.Contains(page, said) {
+			t.Errorf("%q is missing from\n%s", said, page)
+		}
+	}
+	if _, there := contentsOf(t, dir)[datFile]; there {
+		t.Error("a load file was not asked for")
+	}
+}
+
+// One folder is one export's.
+func TestUnderWay(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", "Subject: harbour\n\nx")
+	dir := filepath.Join(t.TempDir(), "export")
+	var second error
+	_, err := r.desk(noon).Export(t.Context(), request(dir), func(string, int, int) {
+		_, second = r.desk(noon).Export(t.Context(), request(dir), quiet)
+	})
+	check(t, err)
+	if second == nil || !strings.Contains(second.Error(), "under way") {
+		t.Error(second)
+	}
+}
+
+// What goes away meanwhile is accounted for, and the rest is exported.
+func TestDeletedMeanwhile(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", "Subject: harbour\nDate: Mon, 05 Jan 2026 08:00:00 +0000\n\nx")
+	uid := r.deliver(alice, "INBOX", "Subject: harbour\nDate: Mon, 05 Jan 2026 08:00:00 +0000\n\ny")
+	dir := filepath.Join(t.TempDir(), "export")
+	a, err := r.desk(noon).Export(t.Context(), request(dir), func(string, int, int) {
+		_ = r.provider.Expunge(alice, "INBOX", uid)
+	})
+	check(t, err)
+	if a.Total.Held != 2 || a.Total.Exported != 1 || a.Total.Unavailable != 1 || !a.NeedsAttention() {
+		t.Errorf("%+v", a.Total)
+	}
+	if v := verify(t, dir, VerifyOptions{}); len(v.Problems) > 0 {
+		t.Error(v.Problems)
+	}
+}

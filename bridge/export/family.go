@@ -13,10 +13,10 @@ import (
 )
 
 // family decides what becomes of a matching message and, if it is exported, writes its documents. One that
-// went away meanwhile is unavailable.
+// went away meanwhile, or that the provider will not give, is unavailable.
 func (x *run) family(ctx context.Context, a *Answer, r *row) error {
 	err := x.writeFamily(ctx, a, r)
-	if errors.Is(err, mirror.ErrExpunged) {
+	if errors.Is(err, mirror.ErrExpunged) || isRefusal(err) {
 		r.Outcome, r.Reason, r.Records, r.First, r.Identity = Unavailable, unavailable(err), nil, 0, ""
 		return nil
 	}

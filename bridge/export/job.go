@@ -98,7 +98,7 @@ func (j *job) original(ctx context.Context, identity string) (string, error) {
 		}
 	}
 	var id string
-	err := j.db.Read().QueryRowContext(ctx, `SELECT json_extract(records, '$[0].DocID') FROM export_message WHERE job = ? AND identity = ? AND outcome = ?`,
+	err := j.db.Read().QueryRowContext(ctx, `SELECT json_extract(records, '$[0].DocID') FROM export_message WHERE job = ? AND identity = ? AND identity <> '' AND outcome = ?`,
 		j.id, identity, Exported).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
