@@ -33,13 +33,12 @@ type row struct {
 
 // job is an export as the database knows it.
 type job struct {
-	db       *store.DB
-	id       int64
-	started  time.Time
-	finished bool
-	rows     int // looked at
-	last     int // number of the last document
-	batch    []row
+	db      *store.DB
+	id      int64
+	started time.Time
+	rows    int // looked at
+	last    int // number of the last document
+	batch   []row
 }
 
 // batchSize is how many messages are written to the database at once: what a crash has between is done again.
