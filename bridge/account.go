@@ -53,6 +53,7 @@ type Account struct {
 	mirror    *mirror.Mirror
 	log       *slog.Logger
 	replacing sync.Mutex
+	publisher publisher
 }
 
 // defaultMaxMessage is used while the provider's limit is not known.
@@ -94,9 +95,12 @@ func (a *Account) addresses() []string {
 
 // newAccount puts an account together; nothing is connected yet.
 func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, error) {
-	a := &Account{options: o, bridge: b, log: b.log.With("account", o.Address)}
+	a := &Account{options: o, bridge: b, log: b.log.With("account", o.Address), publisher: newPublisher()}
 	var err error
 	if a.ring, err = keyring.Open(ctx, b.db, b.vault, o.Address); err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
+	}
+	if err := a.maintainKeys(ctx); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}
 	a.provider, err = newProvider(o, a.log, func(ctx context.Context) (string, error) { return b.password(ctx, providerPassword(o.Address)) })
@@ -153,7 +157,9 @@ func (a *Account) run(ctx context.Context) error {
 			a.log.Warn("half-done replacements could not be read", "cause", err)
 		}
 	})
+	wg.Go(func() { a.keepKeys(ctx) })
 	wg.Go(func() { _ = a.provider.Check(ctx) }) // learns the provider's SIZE; what fails shows in State
+	wg.Go(func() { a.followPublications(ctx) })
 	return a.mirror.Run(ctx)
 }
 

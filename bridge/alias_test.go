@@ -16,7 +16,7 @@ var autocryptAddr = regexp.MustCompile(`(?m)^Autocrypt: addr=([^;]*);`)
 // where the key does not know the alias, or knows nothing else.
 func TestMailFromAnAliasNamesNoOtherAddress(t *testing.T) {
 	const private, alias = "main@private.test", "alias@public.test"
-	generated := func(a *Account) error { _, err := a.GenerateKey(t.Context(), ProfileCompatible); return err }
+	generated := func(a *Account) error { _, err := a.GenerateKey(t.Context(), ProfileCompatible, false); return err }
 	ofAlice := func(a *Account) error {
 		_, err := a.ImportKey(t.Context(), bridgetest.SecretKey(alice), nil)
 		return err

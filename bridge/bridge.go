@@ -21,6 +21,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/contacts"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
 	"github.com/sealpost/sealpost/bridge/localtls"
+	"github.com/sealpost/sealpost/bridge/metrics"
 	"github.com/sealpost/sealpost/bridge/outbox"
 	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
@@ -30,11 +31,14 @@ import (
 // Options of a Bridge.
 type Options struct {
 	StateDir     string // made if it does not exist, readable by its owner only
+	Database     string // of gateways that share one: a PostgreSQL URL; "": an encrypted file in StateDir
 	Unlock       UnlockOptions
 	Accounts     []AccountOptions
 	Policy       Policy
 	Keydisc      keydisc.Options // Log and Now are filled in
 	UseAutocrypt bool            // certificates in Autocrypt fields count
+	Lists        []contacts.List // in which organisations vouch for certificates
+	VerifyEvery  time.Duration   // how long a comparison counts as recent; 0: for ever
 	Log          *slog.Logger
 	Now          func() time.Time // nil: time.Now
 }
@@ -53,6 +57,7 @@ var (
 	ErrVaultDamaged = keyring.ErrDamaged
 	ErrNoVault      = keyring.ErrNoVault
 	ErrInUse        = store.ErrInUse
+	ErrUnreachable  = store.ErrUnreachable // the shared database
 )
 
 // Bridge is one installation: its accounts and what they share.
@@ -63,9 +68,11 @@ type Bridge struct {
 	vault    *keyring.Vault
 	db       *store.DB
 	secrets  *keyring.Secrets
+	finder   *keydisc.Finder
 	contacts *contacts.Book
 	audit    *audit.Log
 	outbox   *outbox.Outbox
+	metrics  *metrics.Metrics
 	journal  *journal
 	policy   atomic.Pointer[Policy]
 	accounts []*Account
@@ -85,6 +92,7 @@ func Open(ctx context.Context, o Options) (*Bridge, error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	if err := b.unlock(ctx, o); err != nil {
+		_ = b.Close()
 		return nil, err
 	}
 	if err := b.assemble(ctx, o); err != nil {
@@ -101,33 +109,65 @@ func (b *Bridge) unlock(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.vault, err = keyring.OpenVault(ctx, o.StateDir, chain)
-	if errors.Is(err, keyring.ErrNoVault) && o.Unlock.Create {
+	create := func() (err error) {
 		b.vault, err = keyring.CreateVault(ctx, o.StateDir, chain)
+		return err
+	}
+	if !o.Unlock.Create {
+		create = nil
+	}
+	if o.Database != "" {
+		if err := b.joinDatabase(ctx, o, create); err != nil || b.vault != nil {
+			return err
+		}
+	}
+	b.vault, err = keyring.OpenVault(ctx, o.StateDir, chain)
+	if errors.Is(err, keyring.ErrNoVault) && create != nil {
+		return create()
 	}
 	return err
 }
 
+// joinDatabase opens the shared database and takes its vault, or puts the first one there.
+func (b *Bridge) joinDatabase(ctx context.Context, o Options, create func() error) (err error) {
+	if len(o.Accounts) > 0 {
+		return errors.New("a shared database is for gateways: an [[account]] keeps its mail in a database of its own; leave one of them out")
+	}
+	if b.db, err = store.OpenShared(ctx, o.Database); err != nil {
+		return err
+	}
+	return keyring.ShareVault(ctx, b.db, o.StateDir, create)
+}
+
 // assemble builds everything in the order in which it depends on each other.
 func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
-	b.db, err = store.Open(ctx, filepath.Join(o.StateDir, "sealpost.db"), b.vault.DatabaseKey())
+	if b.db == nil {
+		b.db, err = store.Open(ctx, filepath.Join(o.StateDir, "sealpost.db"), b.vault.DatabaseKey())
+	}
 	if err != nil {
 		return err
 	}
 	b.secrets = keyring.NewSecrets(b.db, b.vault)
 	b.journal = &journal{db: b.db}
 	b.audit = audit.New(b.db, b.now)
+	b.metrics = metrics.New()
 	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
-	finder, err := keydisc.New(o.Keydisc)
+	o.Keydisc.Asked = func(m keydisc.Method, result string, took time.Duration) { b.metrics.LookedUp(string(m), result, took) }
+	b.finder, err = keydisc.New(o.Keydisc)
 	if err != nil {
 		return err
 	}
-	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
-		Changed: b.noteTrust})
-	b.outbox, err = outbox.New(outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log})
+	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: b.finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
+		Changed: b.noteTrust, Lists: o.Lists, VerifyEvery: o.VerifyEvery})
+	queue := outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log}
+	if o.Database != "" { // whose pages are not encrypted
+		queue.Seal, queue.Unseal = b.vault.Seal, b.vault.Unseal
+	}
+	b.outbox, err = outbox.New(queue)
 	if err != nil {
 		return err
 	}
+	b.metrics.WatchQueue(b.outbox.Waiting, b.now)
 	b.SetPolicy(o.Policy)
 	for _, account := range o.Accounts {
 		a, err := b.newAccount(ctx, account)
@@ -144,6 +184,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.outbox.Run(inner) })
 	group.Go(func() error { return b.followTrust(inner) })
+	group.Go(func() error { return b.contacts.Run(inner) })
 	for _, a := range b.accounts {
 		group.Go(func() error { return a.run(inner) })
 	}
@@ -192,6 +233,9 @@ func (b *Bridge) Contacts() *contacts.Book { return b.contacts }
 func (b *Bridge) Audit() *audit.Log        { return b.audit }
 func (b *Bridge) Outbox() *outbox.Outbox   { return b.outbox }
 
+// Metrics are what the installation counts.
+func (b *Bridge) Metrics() *metrics.Metrics { return b.metrics }
+
 // Identity is the local CA and the leaf certificate for the listeners; made on first use.
 func (b *Bridge) Identity(ctx context.Context, host string) (*localtls.Identity, error) {
 	return localtls.Ensure(ctx, b.secrets, host, b.now())
@@ -220,15 +264,15 @@ const sourceOwn contacts.Source = "own"
 // certificateOf looks a recipient up: our own accounts first, then the contacts.
 func (b *Bridge) certificateOf(ctx context.Context, address string) contacts.Lookup {
 	if c, ok := b.ownContact(address); ok {
-		return contacts.Lookup{Contact: c, Usable: c.Certificate.Check(address, b.now()), Conclusive: true}
+		return contacts.Lookup{Contact: c, Usable: checkOwn(c.Certificate, b.now()), Conclusive: true}
 	}
 	return b.contacts.Lookup(ctx, address)
 }
 
 // signersOf are the contacts with whose certificates a signature by address may be checked.
 func (b *Bridge) signersOf(ctx context.Context, address string) []contacts.Contact {
-	if c, ok := b.ownContact(address); ok {
-		return []contacts.Contact{c}
+	if a, ok := b.Account(address); ok {
+		return a.ownContacts(address)
 	}
 	return b.contacts.ForVerification(ctx, address)
 }
@@ -238,13 +282,34 @@ func (b *Bridge) ownContact(address string) (contacts.Contact, bool) {
 	if !ok {
 		return contacts.Contact{}, false
 	}
-	certificate, err := a.ring.Certificate()
+	certificate, err := a.ring.CertificateFor(address, b.now())
 	if err != nil {
 		return contacts.Contact{}, false
 	}
-	return contacts.Contact{
-		Address: normalized(address), Certificate: certificate, Source: sourceOwn, Trust: contacts.Verified, Ever: true,
-	}, true
+	return ownContact(address, certificate), true
+}
+
+func ownContact(address string, c *keydisc.Certificate) contacts.Contact {
+	return contacts.Contact{Address: normalized(address), Certificate: c, Source: sourceOwn, Trust: contacts.Verified, Ever: true}
+}
+
+// ownContacts are those with whose certificates mail of one's own may be checked: that of past keys, too.
+func (a *Account) ownContacts(address string) (all []contacts.Contact) {
+	for _, c := range a.ring.Certificates() {
+		all = append(all, ownContact(address, c))
+	}
+	return all
+}
+
+// checkOwn says whether mail to an address of one's own may be encrypted to a certificate: the configuration vouches for
+// the address, whether the key knows it or not.
+func checkOwn(c *keydisc.Certificate, now time.Time) (err error) {
+	for _, address := range c.Addresses() {
+		if err = c.Check(address, now); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // tlsConfigFor trusts the system's authorities and those in the file.

@@ -10,12 +10,18 @@ import (
 	"github.com/sealpost/sealpost/keydisc"
 )
 
-// What the user decides about contacts goes into the log of decisions.
+// What the user decides about contacts and waiting messages goes into the log of decisions.
 
 // AcceptContact takes the certificate that is waiting for a decision; see contacts.Book.Accept.
 func (b *Bridge) AcceptContact(ctx context.Context, address string) (contacts.Contact, error) {
 	c, err := b.contacts.Accept(ctx, address)
 	return c, b.recordContact(ctx, "accepted", c, err)
+}
+
+// KeepContact stays with the pinned certificate where another one is waiting; see contacts.Book.Keep.
+func (b *Bridge) KeepContact(ctx context.Context, address string) (contacts.Contact, error) {
+	c, err := b.contacts.Keep(ctx, address)
+	return c, b.recordContact(ctx, "kept", c, err)
 }
 
 // VerifyContact records that the user has compared a certificate; see contacts.Book.Verify.
@@ -46,6 +52,20 @@ func (b *Bridge) recordContact(ctx context.Context, what string, c contacts.Cont
 		e.Fingerprint = string(c.Certificate.Fingerprint())
 	}
 	return b.audit.Append(ctx, e)
+}
+
+// CancelQueued forgets a message of the outbox by the user's own act; see outbox.Cancel. Each recipient who does not
+// get it is in the log.
+func (b *Bridge) CancelQueued(ctx context.Context, id int64) error {
+	m, err := b.outbox.Cancel(ctx, id)
+	if err != nil {
+		return err
+	}
+	entries := make([]audit.Entry, len(m.To))
+	for i, to := range m.To {
+		entries[i] = audit.Entry{Time: b.now(), Account: m.Account, Event: "outbox", MessageID: m.MessageID, Recipient: to, Detail: "cancelled"}
+	}
+	return b.audit.Append(ctx, entries...)
 }
 
 // SafetyNumber is what the user and a contact compare. Candidate is the certificate that it is about.

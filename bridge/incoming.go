@@ -20,7 +20,8 @@ import (
 
 // How an incoming message travels:
 //
-//	learn    the sender's certificate from an Autocrypt field, under the rules of a first pin
+//	learn    the sender's certificate from an Autocrypt field, under the rules of a first pin; once it has been
+//	         judged, the other recipients' from what it says about them (gossip.go)
 //	open     classify by structure, decrypt to the end, verify; nothing is released before
 //	judge    one verdict about the whole message: how it came, whose signature, how trusted
 //	present  every look-alike of our status field dropped, ours on top, the rest as it was; what was
@@ -41,9 +42,13 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 		defer result.Message.Close()
 	}
 	v := judge(result, signers)
+	a.bridge.metrics.Opened(string(v.encryption), string(v.signature))
 	first := firstOpening{account: a.Address(), status: v.status()}
 	if err := a.recall(ctx, stored, &first); err != nil {
 		return nil, err
+	}
+	if !first.known {
+		a.learnGossip(ctx, result, v, signers)
 	}
 	message, err := a.present(stored, result, first.status)
 	if err != nil {
@@ -207,11 +212,15 @@ func (a *Account) learnAutocrypt(ctx context.Context, stored mimescan.Source) {
 		return
 	}
 	from := addressesIn(strings.Join(header.Values("From"), ", "))
-	if len(from) != 1 || a.Owns(from[0]) {
+	if len(from) != 1 {
 		return
 	}
 	certificate := soleAutocrypt(header.Values("Autocrypt"), from[0])
 	if certificate == nil {
+		return
+	}
+	if a.Owns(from[0]) {
+		a.learnOwn(ctx, certificate)
 		return
 	}
 	effective := a.bridge.now()

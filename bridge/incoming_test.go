@@ -29,7 +29,7 @@ func TestImportedKeyOpensOlderMail(t *testing.T) {
 	if err := b.SetProviderPassword(t.Context(), bob, "secret of "+bob); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.GenerateKey(t.Context(), ProfileCompatible); err != nil {
+	if _, err := a.GenerateKey(t.Context(), ProfileCompatible, false); err != nil {
 		t.Fatal(err)
 	}
 	defer runUntilDone(t, a)()
@@ -51,7 +51,7 @@ func (w *world) stranger(address string) *Account {
 	w.t.Helper()
 	a := opened(w.t, w.options(address, w.t.TempDir()))
 	w.t.Cleanup(func() { _ = a.bridge.Close() })
-	if _, err := a.GenerateKey(w.t.Context(), ProfileCompatible); err != nil {
+	if _, err := a.GenerateKey(w.t.Context(), ProfileCompatible, false); err != nil {
 		w.t.Fatal(err)
 	}
 	return a

@@ -81,6 +81,7 @@ type firstOpening struct {
 	account   string
 	digest    []byte // SHA-256 of the stored bytes
 	status    string
+	known     bool     // they were opened before
 	encrypted []string // its Message-IDs, if it came end-to-end encrypted
 }
 
@@ -93,6 +94,7 @@ func (j *journal) recall(ctx context.Context, o *firstOpening) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
+	o.known = err == nil
 	return err
 }
 

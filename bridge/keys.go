@@ -19,8 +19,13 @@ type (
 // The profiles that GenerateKey knows.
 const (
 	ProfileCompatible = keyring.Compatible
+	ProfileV6         = keyring.V6
 	ProfilePQC        = keyring.PQC
+	ProfilePQCV6      = keyring.PQCV6
 )
+
+// Profiles are those that GenerateKey knows.
+var Profiles = []KeyProfile{ProfileCompatible, ProfileV6, ProfilePQC, ProfilePQCV6}
 
 // ErrNoKey says that the account has no key, or not the one asked for.
 var ErrNoKey = keyring.ErrNoKey
@@ -28,9 +33,9 @@ var ErrNoKey = keyring.ErrNoKey
 // Keys lists the account's own keys, the primary first.
 func (a *Account) Keys() []Key { return a.ring.List() }
 
-// GenerateKey makes a key for the account's address and aliases.
-func (a *Account) GenerateKey(ctx context.Context, p KeyProfile) (Key, error) {
-	key, err := a.ring.Generate(ctx, p, a.addresses(), a.bridge.now())
+// GenerateKey makes a key for the account's address and aliases. It is the one in use if it is the first, or with primary.
+func (a *Account) GenerateKey(ctx context.Context, p KeyProfile, primary bool) (Key, error) {
+	key, err := a.ring.Generate(ctx, p, a.addresses(), a.bridge.now(), primary)
 	if err != nil {
 		return Key{}, err
 	}
@@ -39,7 +44,7 @@ func (a *Account) GenerateKey(ctx context.Context, p KeyProfile) (Key, error) {
 
 // ImportKey adds secret keys made elsewhere; passphrase unlocks them if they are protected.
 func (a *Account) ImportKey(ctx context.Context, data, passphrase []byte) ([]Key, error) {
-	keys, err := a.ring.Import(ctx, data, passphrase, a.addresses())
+	keys, err := a.ring.Import(ctx, data, passphrase, a.addresses(), a.bridge.now())
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +93,7 @@ func (b *Bridge) ImportContacts(ctx context.Context, certificates []*keydisc.Cer
 }
 
 func (a *Account) recordKey(ctx context.Context, what string, key Key) error {
+	a.wakePublisher()
 	return a.bridge.audit.Append(ctx, audit.Entry{
 		Time: a.bridge.now(), Account: a.Address(), Event: "key", Fingerprint: string(key.Fingerprint), Detail: what,
 	})

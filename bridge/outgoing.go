@@ -233,11 +233,7 @@ func (a *Account) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 }
 
 func (a *Account) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
-	own, err := a.ring.Certificate()
-	if err != nil {
-		return pgpmime.EncryptOptions{}, err
-	}
-	signer, err := a.ring.Signer()
+	own, signer, err := a.ring.For(m.author, a.bridge.now())
 	if err != nil {
 		return pgpmime.EncryptOptions{}, err
 	}
@@ -269,7 +265,7 @@ func autocryptFor(author string, own *keydisc.Certificate) (string, error) {
 
 // copyFor is the message as it is, with our certificate in the Autocrypt field.
 func (a *Account) copyFor(m *outgoing, group []recipient) (parcel, error) {
-	own, err := a.ring.Certificate()
+	own, err := a.ring.CertificateFor(m.author, a.bridge.now())
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}

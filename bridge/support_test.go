@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -60,6 +63,51 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, provider: provider, wkd: wkd, policy: Policy{Default: Prefer, AllowSplit: true}, seal: Seal{All: true}}
 }
 
+// newState fills a new state folder with a vault that costs next to nothing to unlock (its passphrase is "open sesame") and
+// an empty database: most of the time of the tests would go into Argon2 and migrations otherwise.
+func newState(t *testing.T, dir string) {
+	t.Helper()
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return
+	}
+	if err == nil {
+		err = os.CopyFS(dir, emptyState())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// emptyState is made once.
+var emptyState = sync.OnceValue(func() fs.FS {
+	dir, err := os.MkdirTemp("", "sealpost-state-")
+	must := func(err error) {
+		if err != nil {
+			panic(err)
+		}
+	}
+	must(err)
+	defer os.RemoveAll(dir)
+	vault, err := os.ReadFile("testdata/quick-vault.json")
+	must(err)
+	must(os.WriteFile(filepath.Join(dir, "vault.json"), vault, 0o600))
+	passphrase := filepath.Join(dir, "passphrase")
+	must(os.WriteFile(passphrase, []byte("open sesame\n"), 0o600))
+	b, err := Open(context.Background(), Options{
+		StateDir: dir, Unlock: UnlockOptions{Methods: []string{"file"}, PassphraseFile: passphrase}, Log: slog.New(slog.DiscardHandler),
+	})
+	must(err)
+	must(b.Close())
+	files := fstest.MapFS{}
+	for _, name := range []string{"vault.json", "sealpost.db", "sealpost.db.check"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		must(err)
+		files[name] = &fstest.MapFile{Data: data, Mode: 0o600}
+	}
+	return files
+})
+
 // options of a bridge for one address; state in dir.
 func (w *world) options(address, dir string) Options {
 	w.t.Helper()
@@ -82,6 +130,7 @@ func (w *world) options(address, dir string) Options {
 		}
 		return e
 	}
+	newState(w.t, filepath.Join(dir, "state"))
 	return Options{
 		StateDir: filepath.Join(dir, "state"),
 		Unlock:   UnlockOptions{Methods: []string{"file"}, PassphraseFile: passphrase, Create: true},

@@ -64,10 +64,14 @@ func TestAddressesInURLs(t *testing.T) {
 	if got := advanced.url("a/b&l=c").Query(); len(got) != 1 || got.Get("l") != "a/b&l=c" {
 		t.Error(got)
 	}
-	if got := vksURL("by-email", "a/b?c#d@bravo.test"); got.EscapedPath() != "/vks/v1/by-email/a%2Fb%3Fc%23d@bravo.test" || got.RawQuery != "" || got.Host != vksHost {
+	f, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.vksURL("by-email", "a/b?c#d@bravo.test"); got.EscapedPath() != "/vks/v1/by-email/a%2Fb%3Fc%23d@bravo.test" || got.RawQuery != "" || got.Host != vksHost {
 		t.Error(got)
 	}
-	if _, err := url.Parse(vksURL("by-email", "bob@bravo.test").String()); err != nil {
+	if _, err := url.Parse(f.vksURL("by-email", "bob@bravo.test").String()); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package keydisc
 
 import (
+	"bufio"
 	"bytes"
 	"crypto"
 	"errors"
@@ -85,7 +86,8 @@ func readBlocks(b []byte, read func(io.Reader) (openpgp.EntityList, error)) (ope
 		return read(bytes.NewReader(b))
 	}
 	var all openpgp.EntityList
-	for r := bytes.NewReader(b); ; {
+	// armor.Decode reads ahead, into a buffer of its own unless it is given one: the beginning of the next block would be lost.
+	for r := bufio.NewReader(bytes.NewReader(b)); ; {
 		block, err := armor.Decode(r)
 		if errors.Is(err, io.EOF) && len(all) > 0 {
 			return all, nil
@@ -263,6 +265,16 @@ func (s *spareEntities) put(e *openpgp.Entity) {
 	if len(s.all) < maxSpare {
 		s.all = append(s.all, e)
 	}
+}
+
+// Revoked says whether its owner has revoked the certificate by that time.
+func (c *Certificate) Revoked(at time.Time) bool {
+	e, err := c.Entity()
+	if err != nil {
+		return false
+	}
+	_, err = e.VerifyPrimaryKey(at, lenient())
+	return errors.Is(err, pgperrors.ErrKeyRevoked)
 }
 
 // PostQuantum says whether the subkey that encryption would choose at that time is

@@ -78,6 +78,18 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// A file holds several blocks, whatever its line ends and what stands between them.
+func TestSeveralBlocks(t *testing.T) {
+	for gap := range 110 {
+		text := slices.Concat(armored(t, "bob"), bytes.Repeat([]byte("\n"), gap), armored(t, "bob2", "alice"))
+		for _, data := range [][]byte{text, bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))} {
+			if certificates, err := ParseCertificates(data); err != nil || len(certificates) != 3 {
+				t.Fatalf("%d lines between: %d certificates, %v", gap, len(certificates), err)
+			}
+		}
+	}
+}
+
 func generatedFor(t *testing.T, address string) *Certificate {
 	t.Helper()
 	return generatedWith(t, address, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA})

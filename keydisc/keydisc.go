@@ -35,19 +35,23 @@ type Options struct {
 	CAFile  string            // extra roots for HTTPS
 	Resolve map[string]string // "host:port" → "ip:port", like curl --resolve; such hosts are exempt from the private-address rule
 	HKP     []string          // key servers: hkps://host[:port] or https://host[:port]; hkp://host[:port] for loopback addresses alone
+	VKS     string            // verifying key server, https://host[:port]; "": keys.openpgp.org
 	LDAP    []LDAPServer      // company directories
 	DNS     []string          // servers that DANE asks, "address:port"; empty: those of the system
 	// DNSAnchors are DS records, as a zone file has them, that DNSSEC is trusted from; empty: those of the root.
 	DNSAnchors []string
-	Files      []string         // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
-	Log        *slog.Logger     // never nil
-	Now        func() time.Time // nil: time.Now
+	Files      []string // certificate files, or folders of *.asc, *.pgp, *.gpg and *.key
+	// Asked, if not nil, is told of each method's answer in a Find: "found", "none" or "error".
+	Asked func(m Method, result string, took time.Duration)
+	Log   *slog.Logger     // never nil
+	Now   func() time.Time // nil: time.Now
 }
 
 // Finder asks all its methods. It is safe for concurrent use.
 type Finder struct {
 	options Options
 	web     *webClient
+	vksHome server
 	methods []method
 }
 
@@ -79,7 +83,11 @@ func New(o Options) (*Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Finder{options: o, web: web}
+	home, err := vksServer(o.VKS)
+	if err != nil {
+		return nil, err
+	}
+	f := &Finder{options: o, web: web, vksHome: home}
 	for _, name := range o.Methods {
 		if err := f.use(name); err != nil {
 			return nil, err
@@ -141,7 +149,7 @@ func (f *Finder) Find(ctx context.Context, address string) Answer {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.options.Timeout)
 	defer cancel()
-	replies := atOnce(f.methods, func(m method) ([]*Certificate, error) { return m.find(ctx, address) })
+	replies := atOnce(f.methods, func(m method) ([]*Certificate, error) { return f.ask(ctx, m, address) })
 	answer.Conclusive = true
 	for i, m := range f.methods {
 		if err := replies[i].err; err != nil {
@@ -154,6 +162,24 @@ func (f *Finder) Find(ctx context.Context, address string) Answer {
 	}
 	slices.SortStableFunc(answer.Found, func(a, b Found) int { return rank(a) - rank(b) })
 	return answer
+}
+
+// ask asks one method and tells Options.Asked.
+func (f *Finder) ask(ctx context.Context, m method, address string) ([]*Certificate, error) {
+	start := time.Now()
+	certificates, err := m.find(ctx, address)
+	if f.options.Asked == nil {
+		return certificates, err
+	}
+	result := "found"
+	switch {
+	case err != nil:
+		result = "error"
+	case len(certificates) == 0:
+		result = "none"
+	}
+	f.options.Asked(m.name, result, time.Since(start))
+	return certificates, err
 }
 
 func rank(f Found) int {

@@ -31,7 +31,7 @@ func (d *directory) negotiate(ctx context.Context, wire net.Conn) (*ldap.Conn, e
 	if d.scheme == "ldaps" {
 		secure := tls.Client(wire, d.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, fmt.Errorf("TLS: %w", err)
+			return nil, fmt.Errorf("TLS: %w", ldapError(ctx, err)) // the end of ctx closes the connection, too, and may be first
 		}
 		wire = secure
 	}

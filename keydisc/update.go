@@ -13,7 +13,7 @@ import (
 // Certificate.Update alone. None and no error means that no server has it. The error joins the causes why
 // there may be more, and names method and host.
 func (f *Finder) Refresh(ctx context.Context, fp Fingerprint) (found []Found, err error) {
-	if raw, err := hex.DecodeString(string(fp)); err != nil || len(raw) != 20 && len(raw) != 32 || fingerprintOf(raw) != fp {
+	if !isFingerprint(fp) {
 		return nil, fmt.Errorf("%q is not the fingerprint of a certificate", fp)
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.options.Timeout)
@@ -33,6 +33,11 @@ func (f *Finder) Refresh(ctx context.Context, fp Fingerprint) (found []Found, er
 		}
 	}
 	return found, err
+}
+
+func isFingerprint(fp Fingerprint) bool {
+	raw, err := hex.DecodeString(string(fp))
+	return err == nil && (len(raw) == 20 || len(raw) == 32) && fingerprintOf(raw) == fp
 }
 
 // Update adds to the certificate what news of it brings (revocations, subkeys, newer self-signatures), but

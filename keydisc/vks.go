@@ -3,11 +3,12 @@ package keydisc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 )
 
-// vksHost is the server of the method "vks".
+// vksHost is the server of the method "vks" where Options.VKS names no other.
 const vksHost = "keys.openpgp.org"
 
 func newVKS(f *Finder) (method, error) {
@@ -28,14 +29,41 @@ func (f *Finder) vksUpdates(ctx context.Context, fp Fingerprint) ([]*Certificate
 
 // vks asks the verifying key server (keys.openpgp.org/about/api). nil, nil is a definite "there is none".
 func (f *Finder) vks(ctx context.Context, by, what string) ([]byte, error) {
-	data, err := f.web.get(ctx, vksURL(by, what))
+	data, err := f.web.get(f.vksContext(ctx), f.vksURL(by, what))
 	if errors.Is(err, errNotFound) {
 		return nil, nil
 	}
 	return data, err
 }
 
-func vksURL(by, what string) *url.URL {
-	base := &url.URL{Scheme: "https", Host: vksHost, Path: "/vks/v1/" + by + "/"}
-	return base.JoinPath(url.PathEscape(what))
+// vksServer reads Options.VKS.
+func vksServer(raw string) (server, error) {
+	if raw == "" {
+		return server{scheme: "https", host: vksHost, port: "443"}, nil
+	}
+	s, err := parseServer(raw, map[string]scheme{"https": {port: "443"}})
+	if err != nil {
+		return s, fmt.Errorf("verifying key server: %w", err)
+	}
+	return s, nil
+}
+
+// vksContext lets a server that the configuration names itself have a private address.
+func (f *Finder) vksContext(ctx context.Context) context.Context {
+	if f.vksHome.host == vksHost {
+		return ctx
+	}
+	return f.vksHome.own(ctx)
+}
+
+func (f *Finder) vksURL(path ...string) *url.URL {
+	host := f.vksHome.address()
+	if f.vksHome.port == "443" {
+		host = strings.TrimSuffix(host, ":443")
+	}
+	u := &url.URL{Scheme: "https", Host: host, Path: "/vks/v1/"}
+	for _, element := range path {
+		u = u.JoinPath(url.PathEscape(element))
+	}
+	return u
 }

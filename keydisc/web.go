@@ -77,6 +77,8 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 		return errors.New("too many redirects")
 	case r.URL.Scheme != "https":
 		return errors.New("redirected away from HTTPS")
+	case via[0].Method != http.MethodGet:
+		return errors.New("redirected what is meant for this server alone")
 	}
 	r.Header.Del("Referer") // it would name the address looked for
 	r.URL.User = nil        // no credentials, not even those that the server suggests
@@ -133,31 +135,45 @@ var specialRanges = []netip.Prefix{
 
 // get fetches a URL: at most maxInput bytes. errNotFound for 404 and 410.
 func (w *webClient) get(ctx context.Context, u *url.URL) ([]byte, error) {
+	return w.getUpTo(ctx, u, maxInput)
+}
+
+// getUpTo is get for at most that many bytes.
+func (w *webClient) getUpTo(ctx context.Context, u *url.URL, limit int) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("User-Agent", "") // says nothing about us
-	response, err := w.client.Do(request)
+	data, response, err := w.do(request, limit)
 	if err != nil {
-		return nil, hostError(u, err)
+		return nil, err
 	}
-	defer response.Body.Close()
 	switch response.StatusCode {
 	case http.StatusOK:
+		return data, nil
 	case http.StatusNotFound, http.StatusGone:
 		return nil, errNotFound
-	default:
-		return nil, fmt.Errorf("%s answered %s", u.Host, response.Status)
 	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxInput+1))
+	return nil, fmt.Errorf("%s answered %s", u.Host, response.Status)
+}
+
+// do is one exchange; data is the body, whatever the status. Errors do not name the URL.
+func (w *webClient) do(request *http.Request, limit int) (data []byte, response *http.Response, err error) {
+	u := request.URL
+	request.Header.Set("User-Agent", "") // says nothing about us
+	response, err = w.client.Do(request)
 	if err != nil {
-		return nil, hostError(u, err)
+		return nil, nil, hostError(u, err)
 	}
-	if len(data) > maxInput {
-		return nil, fmt.Errorf("%s sent more than %d bytes", u.Host, maxInput)
+	defer response.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
+	if err != nil {
+		return nil, nil, hostError(u, err)
 	}
-	return data, nil
+	if len(data) > limit {
+		return nil, nil, fmt.Errorf("%s sent more than %d bytes", u.Host, limit)
+	}
+	return data, response, nil
 }
 
 // hostError names the host but not the URL, which names the person looked for.

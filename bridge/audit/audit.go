@@ -155,7 +155,7 @@ func (l *Log) Verify(ctx context.Context) (checked, broken int64, err error) {
 		return 0, 0, fmt.Errorf("decision log: %w", err)
 	}
 	prev := ""
-	err = each(ctx, tx, math.MinInt64, -1, func(seq int64, text, hash string) error {
+	err = each(ctx, tx, math.MinInt64, math.MaxInt64, func(seq int64, text, hash string) error {
 		var e Entry
 		if json.Unmarshal([]byte(text), &e) != nil || seq != checked+1 || e.Seq != seq || e.Prev != prev || hashOf([]byte(text)) != hash {
 			return errBroken

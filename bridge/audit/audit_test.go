@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/bridge/bridgetest/database"
 	"github.com/sealpost/sealpost/bridge/store"
 )
 
 func open(t *testing.T) (*Log, *store.DB) {
 	t.Helper()
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "a.db"), make([]byte, 32))
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "a.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

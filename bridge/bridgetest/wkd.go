@@ -97,6 +97,15 @@ func (w *WKD) Publish(address string, cert []byte, layouts ...string) {
 	}
 }
 
+// Serve makes data the answer for a file beside the folder "hu" of a domain ("policy", "submission-address"), in both
+// layouts.
+func (w *WKD) Serve(domain, name string, data []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pages[domain+" /.well-known/openpgpkey/"+name] = slices.Clone(data)
+	w.pages["openpgpkey."+domain+" /.well-known/openpgpkey/"+domain+"/"+name] = slices.Clone(data)
+}
+
 // Withdraw makes an address unknown again.
 func (w *WKD) Withdraw(address string) {
 	local, domain, _ := strings.Cut(strings.ToLower(address), "@")

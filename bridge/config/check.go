@@ -63,11 +63,28 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.policy(cfg.Policy)
 	c.keydisc(cfg.Keydisc)
+	c.database(cfg)
+}
+
+func (c *checker) database(cfg *Config) {
+	if cfg.Database.URL == "" {
+		return
+	}
+	u, err := url.Parse(cfg.Database.URL)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		c.bad("database.url", "it is not the URL of a PostgreSQL database", `write it as "postgres://user@host/database", or "" for an encrypted file in state_dir`)
+		return
+	}
+	if len(cfg.Accounts) > 0 {
+		c.bad("database.url", "an [[account]] keeps its mail in a database of its own", "leave out one of the two: a shared database is for gateways")
+	}
 }
 
 func (c *checker) local(l Local) {
 	listeners := []struct{ key, address string }{
 		{"local.imap", l.IMAP}, {"local.imaps", l.IMAPS}, {"local.smtp", l.SMTP}, {"local.smtps", l.SMTPS},
+		{"local.dashboard", l.Dashboard},
+		{"local.metrics", l.Metrics},
 	}
 	taken := map[string]string{}
 	for _, listener := range listeners {
@@ -79,6 +96,10 @@ func (c *checker) local(l Local) {
 			c.bad(listener.key, fmt.Sprintf("%s is already used by %s", listener.address, other), "give each listener its own port")
 		}
 		taken[listener.address] = listener.key
+	}
+	host, _, _ := net.SplitHostPort(l.Dashboard)
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsLoopback() {
+		c.bad("local.dashboard", fmt.Sprintf("%s is not for this machine alone", l.Dashboard), `write 127.0.0.1:1180, or "" to turn it off; from another computer use an SSH tunnel`)
 	}
 }
 
@@ -187,6 +208,9 @@ func (c *checker) policy(p Policy) {
 	if p.SubjectRequire != "" && strings.EqualFold(strings.TrimSpace(p.SubjectRequire), strings.TrimSpace(p.SubjectClear)) {
 		c.bad("policy.subject_clear", "it is the same as subject_require", "choose two different tags")
 	}
+	if p.VerifyEvery != 0 && p.VerifyEvery < Duration(day) {
+		c.bad("policy.verify_every", p.VerifyEvery.String()+" is too short", `choose "1d" or more, or "0" for no reminder`)
+	}
 	for i, r := range p.Rules {
 		key := fmt.Sprintf("policy.rule.%d", i)
 		c.pattern(key+".match", r.Match)
@@ -236,11 +260,13 @@ func (c *checker) keydiscServers(k Keydisc) {
 	for _, server := range k.HKP {
 		c.scheme("keydisc.hkp", server, "hkps://", "https://", "hkp://")
 	}
+	c.scheme("keydisc.vks", k.VKS, "https://")
 	for _, server := range k.DNS {
 		if _, err := netip.ParseAddrPort(server); err != nil {
 			c.bad("keydisc.dns", fmt.Sprintf("%q is not address:port", server), `write for example "127.0.0.1:53"`)
 		}
 	}
+	c.lists(k.Lists)
 	for i, l := range k.LDAP {
 		c.ldap(fmt.Sprintf("keydisc.ldap.%d", i), l)
 	}

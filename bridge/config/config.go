@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,6 +20,12 @@ type Config struct {
 	Accounts []Account `toml:"account"`
 	Policy   Policy    `toml:"policy"`
 	Keydisc  Keydisc   `toml:"keydisc"`
+	Database Database  `toml:"database"`
+}
+
+// Database is where contacts, keys, the log and the outbox are kept.
+type Database struct {
+	URL string `toml:"url"` // "": an encrypted file in StateDir; postgres:// for gateways that share
 }
 
 // Local are the listeners towards the mail client, host:port; "" turns one off, port 0 picks one.
@@ -26,6 +34,10 @@ type Local struct {
 	IMAPS string `toml:"imaps"` // implicit TLS
 	SMTP  string `toml:"smtp"`  // STARTTLS offered
 	SMTPS string `toml:"smtps"` // implicit TLS
+	// Dashboard is the web page; on loopback only.
+	Dashboard string `toml:"dashboard"`
+	// Metrics answers Prometheus, /healthz and /readyz. It names nobody, and may listen elsewhere than on loopback.
+	Metrics string `toml:"metrics"`
 }
 
 // Vault says where the passphrase comes from.
@@ -63,7 +75,9 @@ type Policy struct {
 	Override       string `toml:"override"`        // allow, forbid: senders to loosen the default
 	SubjectRequire string `toml:"subject_require"` // tags in the subject; "": none
 	SubjectClear   string `toml:"subject_clear"`
-	Rules          []Rule `toml:"rule"`
+	// VerifyEvery is how long a comparison of safety numbers counts as recent; 0: for ever.
+	VerifyEvery Duration `toml:"verify_every"`
+	Rules       []Rule   `toml:"rule"`
 }
 
 // Rule applies to recipients that match; the first match wins.
@@ -81,10 +95,33 @@ type Keydisc struct {
 	CAFile     string            `toml:"ca_file"`
 	Resolve    map[string]string `toml:"resolve"`
 	HKP        []string          `toml:"hkp"`         // key servers
+	VKS        string            `toml:"vks"`         // verifying key server, to find at and to publish at
 	DNS        []string          `toml:"dns"`         // servers for dane; none: the system's
 	DNSAnchors []string          `toml:"dns_anchors"` // DS records; none: the root's
 	Files      []string          `toml:"files"`       // certificates, or folders of them
 	LDAP       []LDAP            `toml:"ldap"`
+	Lists      []List            `toml:"list"`
+}
+
+// List is one organisation's signed list of the certificates that it vouches for.
+type List struct {
+	URL         string   `toml:"url"`         // https://…, or a path
+	Certificate string   `toml:"certificate"` // path of the organisation's certificate, which signs the list
+	Domains     []string `toml:"domains"`     // the only ones it may speak about
+	MaxAge      Duration `toml:"max_age"`     // 0: DefaultListAge
+}
+
+// DefaultListAge is how old a list's signature may be.
+const DefaultListAge = 30 * day
+
+const day = 24 * time.Hour
+
+// Age is MaxAge, or the default if it was not set.
+func (l List) Age() time.Duration {
+	if l.MaxAge == 0 {
+		return DefaultListAge
+	}
+	return time.Duration(l.MaxAge)
 }
 
 // LDAP is one company directory.
@@ -103,10 +140,11 @@ func Default() *Config {
 		StateDir: "~/.local/state/sealpost",
 		Local: Local{
 			IMAP: "127.0.0.1:1143", IMAPS: "127.0.0.1:1993", SMTP: "127.0.0.1:1025", SMTPS: "127.0.0.1:1465",
+			Dashboard: "127.0.0.1:1180",
 		},
 		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
-		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow"},
-		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, Timeout: Duration(10 * time.Second)},
+		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow", VerifyEvery: Duration(365 * day)},
+		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, VKS: "https://keys.openpgp.org", Timeout: Duration(10 * time.Second)},
 	}
 }
 
@@ -136,18 +174,36 @@ func (a Account) MaxConnections() int {
 	return *a.Connections
 }
 
-// Duration is a time span such as "10s" or "2m".
+// Duration is a time span such as "10s", "2m" or "365d".
 type Duration time.Duration
 
-// UnmarshalText reads a duration as time.ParseDuration does.
+// maxDays keeps a duration from overflowing.
+const maxDays = 36500
+
+// UnmarshalText reads a duration as time.ParseDuration does, or whole days.
 func (d *Duration) UnmarshalText(text []byte) error {
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 32)
+		if err != nil || n > maxDays {
+			return fmt.Errorf("%q is not a number of days", days)
+		}
+		*d = Duration(time.Duration(n) * day)
+		return nil
+	}
 	parsed, err := time.ParseDuration(string(text))
 	*d = Duration(parsed)
 	return err
 }
 
 // MarshalText is the inverse of UnmarshalText.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d Duration) String() string {
+	if d > 0 && time.Duration(d)%day == 0 {
+		return fmt.Sprintf("%dd", time.Duration(d)/day)
+	}
+	return time.Duration(d).String()
+}
 
 // Sealing says in which mailboxes mail that arrived clear is sealed.
 func (a Account) Sealing() (all bool, mailboxes []string) {

@@ -59,7 +59,7 @@ func TestExampleIsTrue(t *testing.T) {
 	}
 	want := Default()
 	want.resolvePaths(".")
-	want.Accounts, want.Policy.Rules, want.Keydisc.LDAP = c.Accounts, c.Policy.Rules, c.Keydisc.LDAP
+	want.Accounts, want.Policy.Rules, want.Keydisc.LDAP, want.Keydisc.Lists = c.Accounts, c.Policy.Rules, c.Keydisc.LDAP, c.Keydisc.Lists
 	if want.Keydisc.Resolve == nil {
 		want.Keydisc.Resolve = c.Keydisc.Resolve
 	}

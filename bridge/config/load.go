@@ -89,6 +89,13 @@ func (c *Config) resolvePaths(dir string) {
 		l := &c.Keydisc.LDAP[i]
 		l.PasswordFile, l.CAFile = expand(l.PasswordFile, dir), expand(l.CAFile, dir)
 	}
+	for i := range c.Keydisc.Lists {
+		l := &c.Keydisc.Lists[i]
+		l.Certificate = expand(l.Certificate, dir)
+		if !strings.HasPrefix(l.URL, "https://") {
+			l.URL = expand(l.URL, dir)
+		}
+	}
 	for i := range c.Accounts {
 		c.Accounts[i].CAFile = expand(c.Accounts[i].CAFile, dir)
 	}

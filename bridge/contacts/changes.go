@@ -2,7 +2,9 @@ package contacts
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -41,10 +43,14 @@ func (b *Book) Settled(ctx context.Context, c Change) error {
 	})
 }
 
-// standing is what signatures by the address are judged by.
+// standing is what signatures by the address are judged by, as a digest.
 func (r *record) standing() string {
-	c := r.contact()
-	return fmt.Sprintf("%s %s %t %x %x", c.Trust, c.Pending, c.Blocked, blob(r.pinned), blob(r.pending))
+	h := sha256.New()
+	fmt.Fprintf(h, "blocked %t", r.blocked)
+	for _, c := range r.signers() {
+		fmt.Fprintf(h, " %s %s %x", c.Trust, c.Pending, c.Certificate.Bytes())
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // noteChange notes a change of standing with the change itself.
@@ -52,7 +58,8 @@ func (r *record) noteChange(ctx context.Context, tx *sql.Tx) error {
 	if r.standing() == r.was {
 		return nil
 	}
+	r.was = r.standing()
 	_, err := tx.ExecContext(ctx, `INSERT INTO contact_change (address) VALUES (?)
-		ON CONFLICT (address) DO UPDATE SET serial = serial + 1`, r.address)
+		ON CONFLICT (address) DO UPDATE SET serial = contact_change.serial + 1`, r.address)
 	return err
 }

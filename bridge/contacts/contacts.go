@@ -1,6 +1,7 @@
 // Package contacts remembers the certificates of correspondents: where each came
 // from, which one is pinned, and that an address ever had one. A pin is never
-// replaced silently.
+// replaced silently. It keeps them fresh, and takes in the lists in which organisations
+// vouch for them.
 package contacts
 
 import (
@@ -24,7 +25,7 @@ type Trust string
 const (
 	Unknown  Trust = "unknown"  // no certificate
 	Pinned   Trust = "pinned"   // first use; kept since
-	Verified Trust = "verified" // compared by the user
+	Verified Trust = "verified" // compared by the user, or vouched for by a list that the user trusts
 	Changed  Trust = "changed"  // another certificate was found; the pin stays, sending stops
 )
 
@@ -36,6 +37,7 @@ const (
 	SourceAutocrypt Source = "autocrypt" // the sender's own field: it contests only pins that came with mail
 	SourceGossip    Source = "gossip"    // another recipient's, told by the sender: it can start a pin but not contest one
 	SourceImport    Source = "import"    // the user's own act
+	SourceList      Source = "list"      // an organisation's signed list; see List
 )
 
 // Contact is what is known of one address.
@@ -47,15 +49,28 @@ type Contact struct {
 	FirstSeen   time.Time
 	LastUsed    time.Time           // zero: never encrypted to
 	Pending     keydisc.Fingerprint // a conflicting certificate waiting for the user; "" none
-	Ever        bool                // this address had a certificate at some time, usable or not
+	Ever        bool                // this address had a certificate at some time, usable or not, or a list names one
 	Verified    time.Time           // when the user compared the pinned certificate; zero: never
 	Blocked     bool                // no mail goes there
+	InUse       bool                // mail was encrypted to the pin, or the user has decided about it; a stranger's never is
+	VouchedBy   string              // the URL of the list that vouches for the pinned certificate; "" none
+	VerifyBy    time.Time           // when the comparison should be repeated; zero: never, or there was none
+}
+
+// Finder asks the network, see keydisc.Finder.
+type Finder interface {
+	Find(ctx context.Context, address string) keydisc.Answer
+	Refresh(ctx context.Context, fp keydisc.Fingerprint) ([]keydisc.Found, error)
+	List(ctx context.Context, s keydisc.ListSource) (*keydisc.List, error)
 }
 
 // Options of a Book.
 type Options struct {
 	DB     *store.DB
-	Finder *keydisc.Finder // nil: no network lookups
+	Finder Finder // nil: no network lookups
+	Lists  []List // in which organisations vouch for certificates
+	// VerifyEvery is how long a comparison by the user counts as recent; 0: for ever.
+	VerifyEvery time.Duration
 	// UseAutocrypt says whether Learn records anything (method "autocrypt").
 	UseAutocrypt bool
 	// Changed, if not nil, is called after contacts may have changed; it must not block.
@@ -211,7 +226,7 @@ func (b *Book) Import(ctx context.Context, certs []*keydisc.Certificate) ([]Cont
 	err = b.options.DB.Write(ctx, func(tx *sql.Tx) error {
 		contacts, refused.Reasons = nil, nil
 		for _, address := range addresses {
-			r, err := load(ctx, tx, address)
+			r, err := b.load(ctx, tx, address)
 			if err != nil {
 				return err
 			}
@@ -262,7 +277,7 @@ func sortByAddress(certs []*keydisc.Certificate) (addresses []string, byAddress 
 
 // List returns all contacts ordered by address.
 func (b *Book) List(ctx context.Context) ([]Contact, error) {
-	records, err := loadAll(ctx, b.options.DB.Read())
+	records, err := b.loadAll(ctx, b.options.DB.Read())
 	if err != nil {
 		return nil, store.Explain(err)
 	}
@@ -279,7 +294,7 @@ func (b *Book) Get(ctx context.Context, address string) (c Contact, ok bool, err
 	if err != nil {
 		return Contact{}, false, err
 	}
-	r, err := load(ctx, b.options.DB.Read(), address)
+	r, err := b.load(ctx, b.options.DB.Read(), address)
 	if err != nil {
 		return Contact{}, false, store.Explain(err)
 	}
@@ -293,7 +308,7 @@ func (b *Book) Used(ctx context.Context, address string, at time.Time) error {
 		return err
 	}
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE contact SET last_used = max(last_used, ?) WHERE address = ?`, at.UnixNano(), address)
+		_, err := tx.ExecContext(ctx, `UPDATE contact SET last_used = ?1 WHERE address = ?2 AND last_used < ?1`, at.UnixNano(), address)
 		return err
 	})
 }
@@ -302,7 +317,7 @@ func (b *Book) Used(ctx context.Context, address string, at time.Time) error {
 func (b *Book) change(ctx context.Context, address string, f func(*record) error) error {
 	defer b.changed(address)
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		r, err := load(ctx, tx, address)
+		r, err := b.load(ctx, tx, address)
 		if err == nil {
 			err = f(&r)
 		}

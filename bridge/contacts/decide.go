@@ -26,10 +26,7 @@ func (e *BlockedError) Error() string { return e.Address + " is blocked" }
 // ErrNothingPending if there is none; a *keydisc.UnusableError if it can no longer be encrypted to.
 func (b *Book) Accept(ctx context.Context, address string) (Contact, error) {
 	return b.decide(ctx, address, func(r *record, now time.Time) error {
-		if r.pending == nil {
-			return ErrNothingPending
-		}
-		return r.accept(now)
+		return r.accept(r.rival(), now)
 	})
 }
 
@@ -37,8 +34,8 @@ func (b *Book) Accept(ctx context.Context, address string) (Contact, error) {
 // channel. A pending one is accepted by that. The error is a *OtherCertificateError if it is neither.
 func (b *Book) Verify(ctx context.Context, address string, f keydisc.Fingerprint) (Contact, error) {
 	return b.decide(ctx, address, func(r *record, now time.Time) error {
-		if r.pending != nil && r.pending.Fingerprint() == f {
-			if err := r.accept(now); err != nil {
+		if rival := r.rival(); rival != nil && rival.fingerprint == f {
+			if err := r.accept(rival, now); err != nil {
 				return err
 			}
 		}
@@ -46,8 +43,7 @@ func (b *Book) Verify(ctx context.Context, address string, f keydisc.Fingerprint
 			return &OtherCertificateError{r.address, f}
 		}
 		// The pin is the true one: whatever else claims to be is dismissed.
-		r.dismiss(r.pending)
-		r.pending, r.pendingSource = nil, ""
+		r.dismissRivals()
 		r.verified = now
 		return nil
 	})
@@ -69,11 +65,15 @@ func (b *Book) Certificates(ctx context.Context, address string) ([]*keydisc.Cer
 	if err != nil {
 		return nil, err
 	}
-	r, err := load(ctx, b.options.DB.Read(), address)
+	r, err := b.load(ctx, b.options.DB.Read(), address)
 	if err != nil {
 		return nil, store.Explain(err)
 	}
-	return slices.DeleteFunc([]*keydisc.Certificate{r.pinned, r.pending}, func(c *keydisc.Certificate) bool { return c == nil }), nil
+	known := []*keydisc.Certificate{r.pinned}
+	if rival := r.rival(); rival != nil {
+		known = append(known, rival.certificate)
+	}
+	return slices.DeleteFunc(known, func(c *keydisc.Certificate) bool { return c == nil }), nil
 }
 
 // Block stops mail to an address, whatever is known of it, and ends that.
@@ -94,7 +94,7 @@ func (b *Book) Forget(ctx context.Context, address string) error {
 	}
 	defer b.changed(address)
 	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		r, err := load(ctx, tx, address)
+		r, err := b.load(ctx, tx, address)
 		if err != nil {
 			return err
 		}
@@ -129,21 +129,47 @@ func (b *Book) decide(ctx context.Context, address string, f func(r *record, now
 	return c, err
 }
 
-// accept pins what is pending.
-func (r *record) accept(at time.Time) error {
-	if err := r.pending.Check(r.address, at); err != nil {
+// accept pins what contests the pin, and dismisses the pin.
+func (r *record) accept(chosen *rival, at time.Time) error {
+	switch {
+	case chosen == nil:
+		return ErrNothingPending
+	case chosen.certificate == nil:
+		return &NotAtHandError{r.address, chosen.fingerprint}
+	}
+	if err := chosen.certificate.Check(r.address, at); err != nil {
 		return err
 	}
-	r.dismiss(r.pinned)
-	accepted, source := r.pending, r.pendingSource
+	r.dismiss(r.pinned.Fingerprint())
+	r.dismissed = slices.DeleteFunc(r.dismissed, func(f keydisc.Fingerprint) bool { return f == chosen.fingerprint })
 	r.pending, r.pendingSource = nil, ""
-	r.pin(accepted, source, at)
+	r.pin(chosen.certificate, chosen.source, at)
 	return nil
 }
 
+// NotAtHandError says that only the fingerprint of a certificate is known.
+type NotAtHandError struct {
+	Address     string
+	Fingerprint keydisc.Fingerprint
+}
+
+func (e *NotAtHandError) Error() string {
+	return fmt.Sprintf("a list names the certificate %s for %s, which was not found yet; import it from a file", e.Fingerprint, e.Address)
+}
+
+// dismissRivals remembers that the user has decided against all that contests the pin.
+func (r *record) dismissRivals() {
+	for rival := r.rival(); rival != nil; rival = r.rival() {
+		r.dismiss(rival.fingerprint)
+		if r.pending != nil && r.pending.Fingerprint() == rival.fingerprint {
+			r.pending, r.pendingSource = nil, ""
+		}
+	}
+}
+
 // dismiss remembers that the user has decided against a certificate.
-func (r *record) dismiss(c *keydisc.Certificate) {
-	if c != nil && !slices.Contains(r.dismissed, c.Fingerprint()) {
-		r.dismissed = append(r.dismissed, c.Fingerprint())
+func (r *record) dismiss(f keydisc.Fingerprint) {
+	if !slices.Contains(r.dismissed, f) {
+		r.dismissed = append(r.dismissed, f)
 	}
 }

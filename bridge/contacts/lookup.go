@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -35,7 +37,21 @@ type Lookup struct {
 // asked, too. Fresh positive and negative answers are served
 // from the database (positive: refreshed daily in the background; negative: 1 h;
 // inconclusive: never cached). It never blocks longer than the Finder's deadline.
+//
+// Without the network, pins are served for as long as the certificates themselves are valid. That there is none is
+// known for an hour; then it is an open question again, as it is for somebody whom a list may name that was never taken in.
 func (b *Book) Lookup(ctx context.Context, address string) Lookup {
+	l := b.lookup(ctx, address)
+	if !errors.Is(l.Usable, ErrNone) || !l.Conclusive {
+		return l
+	}
+	if err := b.awaited(ctx, address); err != nil {
+		l.Conclusive, l.Cause = false, err
+	}
+	return l
+}
+
+func (b *Book) lookup(ctx context.Context, address string) Lookup {
 	normal, err := keydisc.NormalizeAddress(address)
 	if err != nil {
 		return unknown(address, err)
@@ -65,7 +81,7 @@ func (b *Book) Lookup(ctx context.Context, address string) Lookup {
 func (b *Book) await(ctx context.Context, address string, r record) Lookup {
 	s := b.search(address)
 	if s == nil {
-		return inconclusive(r, errors.New("the contacts are closed"))
+		return inconclusive(r, errClosed)
 	}
 	select {
 	case <-s.done:
@@ -83,6 +99,8 @@ func (b *Book) await(ctx context.Context, address string, r record) Lookup {
 	return l
 }
 
+var errClosed = errors.New("the contacts are closed")
+
 // inconclusive is the answer where none could be had: nothing follows from it.
 func inconclusive(r record, cause error) Lookup {
 	return Lookup{Contact: r.contact(), Usable: ErrNone, Cause: cause}
@@ -96,7 +114,7 @@ func unknown(address string, cause error) Lookup {
 }
 
 func (b *Book) recall(ctx context.Context, address string) (record, asked, error) {
-	r, err := load(ctx, ready{b.options.DB}, address)
+	r, err := b.load(ctx, ready{b.options.DB}, address)
 	if err != nil {
 		return r, asked{}, store.Explain(err)
 	}
@@ -130,6 +148,8 @@ type search struct {
 	record record // what is known afterwards
 	usable error  // of the record; the reason against the best found certificate if none is pinned
 	err    error  // the answer could not be stored
+	// conclusive says that every place gave a definite answer, also about news of what was known.
+	conclusive bool
 }
 
 // search begins one for the address as it was written, or joins the one under way; nil after Close.
@@ -156,14 +176,29 @@ func (b *Book) search(address string) *search {
 }
 
 func (b *Book) run(s *search, address, normal string) {
+	known, _, err := b.recall(b.ctx, normal)
+	if err != nil {
+		s.err = err
+		return
+	}
+	var news news
+	var asking sync.WaitGroup
+	asking.Go(func() { news = b.newsOf(known) })
 	s.answer = b.options.Finder.Find(b.ctx, address)
+	asking.Wait()
+	named := known.named(news.found)
+	s.answer.Found = slices.Concat(named, s.answer.Found)
+	s.conclusive = s.answer.Conclusive && news.err == nil
 	defer b.changed(normal)
 	now := b.options.Now()
 	s.err = b.options.DB.Write(b.ctx, func(tx *sql.Tx) (err error) {
-		if s.record, err = load(b.ctx, tx, normal); err != nil {
+		if err := keepNamed(b.ctx, tx, normal, named); err != nil {
 			return err
 		}
-		if err := s.record.answered(s.answer, now); err != nil {
+		if s.record, err = b.load(b.ctx, tx, normal); err != nil {
+			return err
+		}
+		if err := s.record.takeIn(s.answer, news.found, now); err != nil {
 			return err
 		}
 		if s.record.ever() {
@@ -172,7 +207,7 @@ func (b *Book) run(s *search, address, normal string) {
 			}
 		}
 		// What was found but cannot be used may be renewed any minute.
-		concluded := s.answer.Conclusive && (len(s.answer.Found) == 0 || s.record.usable(now) == nil)
+		concluded := s.conclusive && (len(s.answer.Found) == 0 || s.record.usable(now) == nil)
 		return saveAsked(b.ctx, tx, normal, concluded, now)
 	})
 	s.usable = s.record.usable(now)
@@ -182,7 +217,18 @@ func (b *Book) run(s *search, address, normal string) {
 	if s.err != nil {
 		s.err = fmt.Errorf("what was found for %s could not be stored: %w", normal, s.err)
 	}
-	b.options.Log.Debug("looked for certificates", "address", normal, "found", len(s.answer.Found), "conclusive", s.answer.Conclusive, "cause", errors.Join(s.answer.Err, s.err))
+	b.options.Log.Debug("looked for certificates", "address", normal, "found", len(s.answer.Found), "conclusive", s.answer.Conclusive, "cause", errors.Join(s.answer.Err, news.err, s.err))
+}
+
+// takeIn takes in all that the network said.
+func (r *record) takeIn(a keydisc.Answer, news []keydisc.Found, at time.Time) error {
+	if err := r.update(news); err != nil {
+		return err
+	}
+	if err := r.adopt(at); err != nil {
+		return err
+	}
+	return r.answered(a, at)
 }
 
 // ForVerification returns the certificates with which a signature by address may be

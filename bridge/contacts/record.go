@@ -21,7 +21,9 @@ type record struct {
 	heard         time.Time // effective date of the newest Autocrypt field
 	verified      time.Time // zero: the pin has not been compared
 	blocked       bool
-	was           string // its standing when it was loaded
+	vouches       []vouch       // of the lists in force
+	every         time.Duration // Options.VerifyEvery
+	was           string        // its standing when it was saved last
 }
 
 func (r *record) ever() bool { return !r.firstSeen.IsZero() }
@@ -29,19 +31,24 @@ func (r *record) ever() bool { return !r.firstSeen.IsZero() }
 func (r *record) contact() Contact {
 	c := Contact{
 		Address: r.address, Certificate: r.pinned, Source: r.source, Trust: Unknown,
-		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever(), Verified: r.verified, Blocked: r.blocked,
+		FirstSeen: r.firstSeen, LastUsed: r.lastUsed, Ever: r.ever() || len(r.vouches) > 0, Verified: r.verified, Blocked: r.blocked, VouchedBy: r.voucher(), InUse: r.inUse(),
 	}
-	switch {
-	case r.pending != nil:
-		c.Trust, c.Pending = Changed, r.pending.Fingerprint()
-	case r.pinned != nil:
+	if !r.verified.IsZero() && r.every > 0 {
+		c.VerifyBy = r.verified.Add(r.every)
+	}
+	if c.VouchedBy != "" && r.verified.IsZero() && r.source != SourceImport {
+		c.Source = SourceList
+	}
+	if rival := r.rival(); rival != nil {
+		c.Trust, c.Pending = Changed, rival.fingerprint
+	} else if r.pinned != nil {
 		c.Trust = r.pinTrust()
 	}
 	return c
 }
 
 func (r *record) pinTrust() Trust {
-	if r.verified.IsZero() {
+	if r.verified.IsZero() && r.voucher() == "" {
 		return Pinned
 	}
 	return Verified
@@ -53,13 +60,16 @@ func (r *record) signers() []Contact {
 	if r.pinned == nil || r.blocked {
 		return nil
 	}
-	pinned := r.contact()
-	if r.pending == nil {
+	pinned, rival := r.contact(), r.rival()
+	if rival == nil {
 		return []Contact{pinned}
 	}
 	pending := pinned
 	pinned.Trust = r.pinTrust()
-	pending.Certificate, pending.Source = r.pending, r.pendingSource
+	if rival.certificate == nil {
+		return []Contact{pinned}
+	}
+	pending.Certificate, pending.Source = rival.certificate, rival.source
 	return []Contact{pinned, pending}
 }
 
@@ -70,16 +80,17 @@ func (r *record) usable(at time.Time) error {
 		return &BlockedError{r.address}
 	case r.pinned == nil:
 		return ErrNone
-	case r.pending != nil:
-		return &ChangedError{r.address, r.pinned.Fingerprint(), r.pending.Fingerprint()}
+	}
+	if rival := r.rival(); rival != nil {
+		return &ChangedError{r.address, r.pinned.Fingerprint(), rival.fingerprint}
 	}
 	return r.pinned.Check(r.address, at)
 }
 
 // hearsay says whether the pin came with mail, which anybody may have written, or from where anybody may
-// publish, and not by a place that answers for the address or by the user.
+// publish, and not by a place that answers for the address, by a list or by the user.
 func (r *record) hearsay() bool {
-	return r.pinned != nil && r.verified.IsZero() && (r.source == SourceAutocrypt || r.source == SourceGossip || r.source == Source(keydisc.HKP))
+	return r.pinned != nil && r.verified.IsZero() && r.voucher() == "" && (r.source == SourceAutocrypt || r.source == SourceGossip || r.source == Source(keydisc.HKP))
 }
 
 func (r *record) seen(at time.Time) {
@@ -150,14 +161,22 @@ func (r *record) answered(a keydisc.Answer, at time.Time) error {
 	return nil
 }
 
-// firstOther is the first usable certificate found that is neither the pinned one nor dismissed.
-func (r *record) firstOther(a keydisc.Answer, at time.Time) keydisc.Found {
+// firstOther is the first usable certificate found that is neither the pinned one nor dismissed; one that a list
+// vouches for comes before all others.
+func (r *record) firstOther(a keydisc.Answer, at time.Time) (first keydisc.Found) {
 	for _, f := range a.Found {
-		if !r.isPinned(f.Certificate) && !slices.Contains(r.dismissed, f.Certificate.Fingerprint()) && f.Certificate.Check(r.address, at) == nil {
+		fp := f.Certificate.Fingerprint()
+		if r.isPinned(f.Certificate) || slices.Contains(r.dismissed, fp) || f.Certificate.Check(r.address, at) != nil {
+			continue
+		}
+		if r.listed(fp) {
 			return f
 		}
+		if first.Certificate == nil {
+			first = f
+		}
 	}
-	return keydisc.Found{}
+	return first
 }
 
 func (r *record) isPinned(c *keydisc.Certificate) bool {
@@ -177,6 +196,10 @@ func (r *record) learn(c *keydisc.Certificate, s Source, effective, at time.Time
 	switch {
 	case r.pinned == nil:
 		r.pin(c, s, at)
+	case s == SourceAutocrypt && r.source == SourceGossip && r.hearsay() && r.lastUsed.IsZero():
+		// What the owner says comes before what others say of him (Autocrypt 1.1 §2.3); nobody has relied on it yet.
+		r.pin(c, s, at)
+		r.pending, r.pendingSource = nil, ""
 	case same && s == SourceAutocrypt && r.pendingSource == SourceAutocrypt:
 		r.pending, r.pendingSource = nil, ""
 	case same, s == SourceGossip, !r.hearsay(), slices.Contains(r.dismissed, c.Fingerprint()):
@@ -202,8 +225,13 @@ func (r *record) replace(c *keydisc.Certificate, at time.Time) error {
 	} else if err := c.Check(r.address, at); err != nil {
 		return err
 	}
-	r.dismiss(r.pinned)
-	r.dismiss(r.pending)
+	if r.pinned != nil {
+		r.dismiss(r.pinned.Fingerprint())
+		r.dismissRivals()
+	}
+	for _, v := range r.vouches { // the user knows what the list says
+		r.dismiss(v.fingerprint)
+	}
 	r.dismissed = slices.DeleteFunc(r.dismissed, func(f keydisc.Fingerprint) bool { return f == c.Fingerprint() })
 	r.pending, r.pendingSource = nil, ""
 	r.pin(c, SourceImport, at)

@@ -33,7 +33,7 @@ func (r ready) QueryRowContext(ctx context.Context, query string, args ...any) *
 	return stmt.QueryRowContext(ctx, args...)
 }
 
-const columns = `address, certificate, source, pending, pending_source, dismissed, first_seen, last_used, heard, verified, blocked`
+const columns = `address, certificate, source, pending, pending_source, dismissed, first_seen, last_used, heard, verified, blocked, standing`
 
 // load reads the record of a normalised address; one that never had a certificate has an empty record.
 func load(ctx context.Context, q querier, address string) (record, error) {
@@ -66,7 +66,7 @@ func scan(into func(...any) error) (record, error) {
 	var pinned, pending []byte
 	var dismissed string
 	var firstSeen, lastUsed, heard, verified int64
-	err := into(&r.address, &pinned, &r.source, &pending, &r.pendingSource, &dismissed, &firstSeen, &lastUsed, &heard, &verified, &r.blocked)
+	err := into(&r.address, &pinned, &r.source, &pending, &r.pendingSource, &dismissed, &firstSeen, &lastUsed, &heard, &verified, &r.blocked, &r.was)
 	if err != nil {
 		return r, err
 	}
@@ -80,7 +80,6 @@ func scan(into func(...any) error) (record, error) {
 	if err != nil {
 		return r, fmt.Errorf("stored certificate of %s: %w", r.address, err)
 	}
-	r.was = r.standing()
 	return r, nil
 }
 
@@ -100,12 +99,12 @@ func (r *record) save(ctx context.Context, tx *sql.Tx) error {
 	for _, f := range r.dismissed {
 		dismissed = append(dismissed, string(f))
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO contact (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, `INSERT INTO contact (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (address) DO UPDATE SET certificate = excluded.certificate, source = excluded.source,
 			pending = excluded.pending, pending_source = excluded.pending_source, dismissed = excluded.dismissed,
-			heard = excluded.heard, verified = excluded.verified, blocked = excluded.blocked`,
+			heard = excluded.heard, verified = excluded.verified, blocked = excluded.blocked, standing = excluded.standing`,
 		r.address, blob(r.pinned), string(r.source), blob(r.pending), string(r.pendingSource), strings.Join(dismissed, " "),
-		toNano(r.firstSeen), toNano(r.lastUsed), toNano(r.heard), toNano(r.verified), r.blocked)
+		toNano(r.firstSeen), toNano(r.lastUsed), toNano(r.heard), toNano(r.verified), r.blocked, r.standing())
 	if err != nil {
 		return err
 	}
@@ -153,7 +152,8 @@ func saveAsked(ctx context.Context, tx *sql.Tx, address string, concluded bool, 
 		definite = at
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO contact_lookup (address, attempted, concluded) VALUES (?1, ?2, ?3)
-		ON CONFLICT (address) DO UPDATE SET attempted = ?2, concluded = max(concluded, ?3)`, address, toNano(at), toNano(definite))
+		ON CONFLICT (address) DO UPDATE SET attempted = ?2,
+			concluded = CASE WHEN contact_lookup.concluded > ?3 THEN contact_lookup.concluded ELSE ?3 END`, address, toNano(at), toNano(definite))
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `DELETE FROM contact_lookup WHERE attempted < ?`, at.Add(-2*refreshAfter).UnixNano())
 	}

@@ -54,6 +54,12 @@ func (w *world) step(line string) error {
 		return w.clock(words[1])
 	case "wkd", "vks":
 		return w.answers(keydisc.Method(words[0]), words[1], words[2])
+	case "update":
+		return w.answersAt("keys.openpgp.org/vks/v1/by-fingerprint/"+string(certificate(w.t, words[1]).Fingerprint()), words[2])
+	case "tend":
+		return w.tend(words[1], want)
+	case "list":
+		return expect(w.takeList(words[1:]), want)
 	case "lookup":
 		return expect(w.lookup(words[1]), want)
 	case "learn", "gossip":
@@ -64,6 +70,9 @@ func (w *world) step(line string) error {
 		return expect(w.imports(words[1]), want)
 	case "accept":
 		_, err := w.book.Accept(w.t.Context(), words[1])
+		return refusedOr(err, want)
+	case "keep":
+		_, err := w.book.Keep(w.t.Context(), words[1])
 		return refusedOr(err, want)
 	case "verify":
 		_, err := w.book.Verify(w.t.Context(), words[1], certificate(w.t, words[2]).Fingerprint())
@@ -77,6 +86,69 @@ func (w *world) step(line string) error {
 		return expect(strconv.Itoa(int(w.requests.Swap(0))), words[1])
 	}
 	return errors.New("unknown step")
+}
+
+// tend lets time pass, half an hour at a time, and the book look after its contacts, and says whom it looked for.
+func (w *world) tend(span, want string) error {
+	d, err := time.ParseDuration(span)
+	if err != nil {
+		return err
+	}
+	w.looked = nil
+	for range int(d / (30 * time.Minute)) {
+		w.now.Add(int64(30 * time.Minute))
+		if err := w.book.Tend(w.t.Context(), &w.tending); err != nil {
+			return err
+		}
+	}
+	slices.Sort(w.looked)
+	return expect(strings.Join(slices.Compact(w.looked), ","), want)
+}
+
+// takeList takes in the list of the staff, signed some time ago: each word is a certificate, ADDRESS:CERT if the list only
+// names it, an age such as -1h, or "none" for a list that cannot be had.
+func (w *world) takeList(words []string) string {
+	l := staff(w.t)
+	list := &keydisc.List{Signed: w.book.options.Now()}
+	for _, word := range words {
+		age, err := time.ParseDuration(word)
+		address, name, named := strings.Cut(word, ":")
+		switch {
+		case word == "none":
+			list = nil
+		case err == nil:
+			list.Signed = list.Signed.Add(age)
+		case named:
+			list.Entries = append(list.Entries, keydisc.ListEntry{Address: address, Fingerprint: certificate(w.t, name).Fingerprint()})
+		default:
+			own, err := certificate(w.t, word).ForAddress("bob@bravo.test")
+			if err != nil {
+				return err.Error()
+			}
+			list.Entries = append(list.Entries, keydisc.ListEntry{Address: "bob@bravo.test", Fingerprint: own.Fingerprint(), Certificate: own})
+		}
+	}
+	w.list = list
+	if err := w.book.lookAtList(w.t.Context(), l); err != nil {
+		return err.Error()
+	}
+	states, err := w.book.Lists(w.t.Context())
+	if err != nil || len(states) != 1 {
+		return fmt.Sprint(states, err)
+	}
+	switch {
+	case states[0].Problem == ErrReplayed.Error():
+		return "replayed"
+	case states[0].Problem == errAuthorityRevoked.Error():
+		return "revoked"
+	case states[0].Problem == ErrLapsed.Error():
+		return "lapsed"
+	case states[0].Problem != "":
+		return states[0].Problem
+	case !states[0].InForce:
+		return "not in force"
+	}
+	return ""
 }
 
 func expect(got, want string) error {

@@ -1,12 +1,14 @@
 package contacts
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -20,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/bridge/store"
+	"github.com/sealpost/sealpost/bridge/bridgetest/database"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -33,8 +35,37 @@ type world struct {
 	now      atomic.Int64 // Unix nanoseconds
 	requests atomic.Int64
 
+	tending Tending
+
 	mu      sync.Mutex
 	replies map[string]reply // by host and path
+	looked  []string         // addresses that were looked for
+	list    *keydisc.List    // of the staff; nil: it cannot be had
+}
+
+// staff is the list of the world: it may speak about bravo.test alone.
+func staff(t *testing.T) List {
+	return List{keydisc.ListSource{URL: "https://bravo.test/staff", Authority: certificate(t, "unrevoked"), Domains: []string{"bravo.test"}}, 30 * 24 * time.Hour}
+}
+
+// worldFinder is a Finder whose lists need no signature.
+type worldFinder struct {
+	*keydisc.Finder
+	w *world
+}
+
+func (f worldFinder) Find(ctx context.Context, address string) keydisc.Answer {
+	f.w.mu.Lock()
+	f.w.looked = append(f.w.looked, address)
+	f.w.mu.Unlock()
+	return f.Finder.Find(ctx, address)
+}
+
+func (f worldFinder) List(context.Context, keydisc.ListSource) (*keydisc.List, error) {
+	if f.w.list == nil {
+		return nil, errors.New("503")
+	}
+	return f.w.list, nil
 }
 
 // reply is a server's, with status 404 where none is set.
@@ -47,14 +78,18 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, replies: map[string]reply{}}
 	w.now.Store(start.UnixNano())
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "contacts.db"), make([]byte, 32))
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "contacts.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.book = New(Options{
-		DB: db, Finder: w.finder(), UseAutocrypt: true, Log: slog.New(slog.DiscardHandler),
+		DB: db, Finder: worldFinder{w.finder(), w}, Lists: []List{staff(t)}, VerifyEvery: 365 * 24 * time.Hour, UseAutocrypt: true, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Unix(0, w.now.Load()) },
 	})
+	// The list of the staff was taken in, and says nothing.
+	if err := w.book.TakeList(t.Context(), staff(t), &keydisc.List{Signed: start.Add(-29 * 24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = w.book.Close()
 		_ = db.Close()
@@ -129,6 +164,10 @@ func (w *world) answers(method keydisc.Method, address, what string) error {
 		}
 		place = advanced.Host + advanced.Path
 	}
+	return w.answersAt(place, what)
+}
+
+func (w *world) answersAt(place, what string) error {
 	r := reply{status: http.StatusOK}
 	if status, err := strconv.Atoi(what); err == nil {
 		r.status = status

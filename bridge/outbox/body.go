@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 )
@@ -13,13 +14,17 @@ import (
 const chunkSize = 256 << 10
 
 // storeBody writes r in chunks and notes its size.
-func storeBody(ctx context.Context, tx *sql.Tx, id int64, r io.Reader) error {
+func (b *Outbox) storeBody(ctx context.Context, tx *sql.Tx, id int64, r io.Reader) error {
 	buf := make([]byte, chunkSize)
 	var size int64
 	for chunk := 0; ; chunk++ {
 		n, err := io.ReadFull(r, buf)
 		if n > 0 {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO outbox_body (message, chunk, data) VALUES (?, ?, ?)`, id, chunk, buf[:n]); err != nil {
+			data, err := b.wrapped(b.options.Seal, id, int64(chunk), buf[:n])
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO outbox_body (message, chunk, data) VALUES (?, ?, ?)`, id, chunk, data); err != nil {
 				return err
 			}
 			size += int64(n)
@@ -35,10 +40,18 @@ func storeBody(ctx context.Context, tx *sql.Tx, id int64, r io.Reader) error {
 	return err
 }
 
+// wrapped is a chunk as seal or unseal leave it; nil leaves it as it is.
+func (b *Outbox) wrapped(wrap func(string, []byte) ([]byte, error), id, chunk int64, data []byte) ([]byte, error) {
+	if wrap == nil {
+		return data, nil
+	}
+	return wrap(fmt.Sprintf("outbox:%d:%d", id, chunk), data)
+}
+
 // body reads a stored body at any offset, keeping one chunk in memory.
 type body struct {
 	ctx  context.Context // of the delivery; ReadAt has none
-	db   *sql.DB
+	box  *Outbox
 	id   int64
 	size int64
 
@@ -78,8 +91,11 @@ func (b *body) load(chunk int64) error {
 	}
 	b.data = nil
 	var data []byte
-	err := b.db.QueryRowContext(b.ctx, `SELECT data FROM outbox_body WHERE message = ? AND chunk = ?`, b.id, chunk).Scan(&data)
+	err := b.box.options.DB.Read().QueryRowContext(b.ctx, `SELECT data FROM outbox_body WHERE message = ? AND chunk = ?`, b.id, chunk).Scan(&data)
 	if err != nil {
+		return err
+	}
+	if data, err = b.box.wrapped(b.box.options.Unseal, b.id, chunk, data); err != nil {
 		return err
 	}
 	if want := min(chunkSize, b.size-chunk*chunkSize); int64(len(data)) != want {

@@ -50,10 +50,11 @@ func (b *Outbox) work(ctx context.Context, id, job int64) error {
 	if _, err := b.load(ctx, id, job); err != nil {
 		return ignoreStale(err)
 	}
-	if !b.begin(id) {
-		return errBusy
+	end, err := b.begin(ctx, id)
+	if err != nil {
+		return err
 	}
-	defer b.end(id)
+	defer end()
 	r, err := b.load(ctx, id, job)
 	if err != nil {
 		return ignoreStale(err)
@@ -79,21 +80,43 @@ func ignoreStale(err error) error {
 	return err
 }
 
-// begin keeps two jobs from working on one message at once.
-func (b *Outbox) begin(id int64) bool {
+// ignoreBusy and ignoreGone are for who looks after messages that others work on.
+func ignoreBusy(err error) error {
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	return err
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, ErrNotQueued) {
+		return nil
+	}
+	return err
+}
+
+// begin keeps two jobs from working on one message at once, in this process and, on a shared database, in all; errBusy
+// if one does. What end gives back is free at once also if the process dies.
+func (b *Outbox) begin(ctx context.Context, id int64) (end func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.working[id] {
-		return false
+		return nil, errBusy
+	}
+	unlock, ok, err := b.options.DB.TryLock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, errBusy
 	}
 	b.working[id] = true
-	return true
-}
-
-func (b *Outbox) end(id int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.working, id)
+	return func() {
+		unlock()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.working, id)
+	}, nil
 }
 
 func (b *Outbox) isDelivered(id int64) bool {
@@ -113,7 +136,7 @@ func (b *Outbox) load(ctx context.Context, id, job int64) (row, error) {
 
 // deliver tries once.
 func (b *Outbox) deliver(ctx context.Context, r row) error {
-	failure := b.submit(ctx, r.Message, &body{ctx: ctx, db: b.options.DB.Read(), id: r.ID, size: r.size})
+	failure := b.submit(ctx, r.Message, &body{ctx: ctx, box: b, id: r.ID, size: r.size})
 	log := b.options.Log.With("account", r.Account, "message_id", r.MessageID)
 	if failure == nil {
 		log.Info("a queued message was delivered", "recipients", len(r.To), "attempts", r.Attempts+1)
@@ -154,7 +177,7 @@ func (b *Outbox) remove(ctx context.Context, id int64) error {
 	})
 	if err != nil {
 		return errors.Join(err, b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE outbox SET delivered = 1 WHERE id = ?`, id)
+			_, err := tx.ExecContext(ctx, `UPDATE outbox SET delivered = TRUE WHERE id = ?`, id)
 			return err
 		}))
 	}

@@ -17,10 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riversqlite"
-	"github.com/riverqueue/river/rivermigrate"
-
 	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
 )
@@ -48,8 +44,11 @@ type Options struct {
 	// Lifetime): it puts a bounce into the user's own mailbox. The message stays in the
 	// outbox until it returns nil.
 	Undeliverable func(ctx context.Context, m Message, cause error) error
-	Lifetime      time.Duration // 0: 48 h
-	Log           *slog.Logger
+	// Seal and Unseal wrap a chunk of a body, which name identifies, where the database's pages are not encrypted; both nil:
+	// chunks are stored as they are.
+	Seal, Unseal func(name string, chunk []byte) ([]byte, error)
+	Lifetime     time.Duration // 0: 48 h
+	Log          *slog.Logger
 }
 
 const (
@@ -63,7 +62,7 @@ const (
 // Outbox is the queue, shared by all accounts.
 type Outbox struct {
 	options Options
-	client  *river.Client[*sql.Tx]
+	queue   queue
 	submit  func(ctx context.Context, m Message, body *body) error
 	now     func() time.Time
 
@@ -86,30 +85,9 @@ func New(o Options) (*Outbox, error) {
 func open(o Options, poll time.Duration) (*Outbox, error) {
 	b := &Outbox{options: o, now: time.Now, working: map[int64]bool{}, delivered: map[int64]bool{}}
 	b.submit = b.submitUpstream
-	driver := riversqlite.New(o.DB.Writer())
-	quiet := slog.New(slog.DiscardHandler)
-	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: quiet})
-	if err != nil {
-		return nil, fmt.Errorf("outbox: %w", err)
-	}
-	if _, err := migrator.Migrate(context.Background(), rivermigrate.DirectionUp, nil); err != nil {
+	var err error
+	if b.queue, err = newQueue(o.DB, &worker{outbox: b}, poll); err != nil {
 		return nil, fmt.Errorf("outbox: the queue's tables: %w", err)
-	}
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{outbox: b})
-	b.client, err = river.NewClient(driver, &river.Config{
-		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
-		Workers:                     workers,
-		FetchCooldown:               min(poll, 100*time.Millisecond),
-		FetchPollInterval:           poll,
-		PollOnly:                    true, // there is one process, and LISTEN on SQLite is polling too
-		JobTimeout:                  -1,   // the connection to the provider has its own
-		SoftStopTimeout:             softStop,
-		CompletedJobRetentionPeriod: time.Minute,
-		Logger:                      quiet,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	return b, nil
 }
@@ -117,16 +95,16 @@ func open(o Options, poll time.Duration) (*Outbox, error) {
 // Run works the queue until ctx ends; then it returns nil once what is under way has
 // ended, after a few seconds at most.
 func (b *Outbox) Run(ctx context.Context) error {
-	if err := b.restart(ctx); err != nil {
+	if err := b.recover(ctx); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	if err := b.client.Start(context.WithoutCancel(ctx)); err != nil {
+	if err := b.queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	<-ctx.Done()
+	b.watch(ctx)
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*softStop)
 	defer cancel()
-	if err := b.client.Stop(limited); err != nil {
+	if err := b.queue.Stop(limited); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
 	return nil
@@ -146,7 +124,7 @@ func (b *Outbox) Add(ctx context.Context, m Message, body io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := storeBody(ctx, tx, id, body); err != nil {
+		if err := b.storeBody(ctx, tx, id, body); err != nil {
 			return err
 		}
 		return b.schedule(ctx, tx, id, m.NextTry)
@@ -160,13 +138,23 @@ func (b *Outbox) Add(ctx context.Context, m Message, body io.Reader) error {
 // Len is the number of waiting messages; List describes them; Retry tries one now.
 func (b *Outbox) Len(ctx context.Context) (int, error) {
 	var n int
-	err := b.options.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM outbox WHERE delivered = 0`).Scan(&n)
+	err := b.options.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM outbox WHERE NOT delivered`).Scan(&n)
 	return n, err
+}
+
+// Waiting is the number of waiting messages and when the oldest of them was queued; zero if none is.
+func (b *Outbox) Waiting(ctx context.Context) (n int, oldest time.Time, err error) {
+	var queued sql.NullInt64
+	err = b.options.DB.Read().QueryRowContext(ctx, `SELECT count(*), min(queued) FROM outbox WHERE NOT delivered`).Scan(&n, &queued)
+	if queued.Valid {
+		oldest = time.Unix(0, queued.Int64)
+	}
+	return n, oldest, err
 }
 
 // List describes the waiting messages, the oldest first.
 func (b *Outbox) List(ctx context.Context) ([]Message, error) {
-	rows, err := b.options.DB.Read().QueryContext(ctx, selectMessage+` WHERE delivered = 0 ORDER BY id`)
+	rows, err := b.options.DB.Read().QueryContext(ctx, selectMessage+` WHERE NOT delivered ORDER BY id`)
 	if err != nil {
 		return nil, err
 	}
@@ -192,34 +180,17 @@ func (b *Outbox) Retry(ctx context.Context, id int64) error {
 	})
 }
 
-// restart gives every message a new job: that of a process that crashed would count as
-// running for an hour.
-func (b *Outbox) restart(ctx context.Context) error {
-	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		due, err := schedules(ctx, tx)
-		if err != nil {
-			return err
-		}
-		for id, at := range due {
-			if err := b.schedule(ctx, tx, id, at); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 // schedule makes a new job for the message, and thereby the former one stale.
 func (b *Outbox) schedule(ctx context.Context, tx *sql.Tx, id int64, at time.Time) error {
-	o := &river.InsertOpts{}
+	var later time.Time // zero: now, by the database's own clock
 	if at.After(b.now()) {
-		o.ScheduledAt = at
+		later = at
 	}
-	job, err := b.client.InsertTx(ctx, tx, delivery{Message: id}, o)
+	job, err := b.queue.insert(ctx, tx, delivery{Message: id}, later)
 	if err != nil {
 		return err
 	}
-	result, err := tx.ExecContext(ctx, `UPDATE outbox SET job = ?, next_try = ? WHERE id = ?`, job.Job.ID, at.UnixNano(), id)
+	result, err := tx.ExecContext(ctx, `UPDATE outbox SET job = ?, next_try = ? WHERE id = ?`, job, at.UnixNano(), id)
 	if err != nil {
 		return err
 	}
@@ -259,28 +230,10 @@ func insert(ctx context.Context, tx *sql.Tx, m Message, givenUp bool) (int64, er
 	if err != nil {
 		return 0, err
 	}
-	result, err := tx.ExecContext(ctx,
-		`INSERT INTO outbox (account, message_id, sender, recipients, utf8, size, queued, next_try, last_error, given_up) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)`,
-		m.Account, m.MessageID, m.From, string(recipients), m.UTF8, m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp)
-	if err != nil {
-		return 0, err
-	}
-	return result.LastInsertId()
-}
-
-func schedules(ctx context.Context, tx *sql.Tx) (map[int64]time.Time, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT id, next_try FROM outbox`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	due := map[int64]time.Time{}
-	for rows.Next() {
-		var id, at int64
-		if err := rows.Scan(&id, &at); err != nil {
-			return nil, err
-		}
-		due[id] = time.Unix(0, at)
-	}
-	return due, rows.Err()
+	var id int64
+	err = tx.QueryRowContext(ctx,
+		`INSERT INTO outbox (account, message_id, sender, recipients, utf8, size, queued, next_try, last_error, given_up)
+			VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?) RETURNING id`,
+		m.Account, m.MessageID, m.From, string(recipients), m.UTF8, m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp).Scan(&id)
+	return id, err
 }

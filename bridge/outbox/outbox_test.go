@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sealpost/sealpost/bridge/bridgetest/database"
 	"github.com/sealpost/sealpost/bridge/store"
 	"github.com/sealpost/sealpost/bridge/upstream"
 )
@@ -34,7 +35,7 @@ type rig struct {
 
 func openDB(t *testing.T, path string) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), path, make([]byte, 32))
+	db, err := database.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,3 +105,18 @@ func writeCheck(path string, key []byte) error {
 	}
 	return os.Rename(f.Name(), path+checkSuffix)
 }
+
+// Check reads the whole structure of the database of our own; the error unwraps to ErrDamaged. A shared one checks itself.
+func (d *DB) Check(ctx context.Context) error {
+	if d.pool != nil {
+		return explainShared(d.pool.Ping(ctx))
+	}
+	var answer string
+	if err := d.read.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&answer); err != nil {
+		return explain(err)
+	}
+	if answer != "ok" {
+		return ErrDamaged
+	}
+	return nil
+}

@@ -13,19 +13,19 @@ import (
 	"slices"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations/*/*.sql
 var migrations embed.FS
 
 // ErrNewer says that a newer version of the program has written the database.
 var ErrNewer = errors.New("the database was written by a newer version of Sealpost; use that version")
 
-// migrate runs each file under migrations once, in the order of their names, each in a
+// migrate runs each file of a folder under migrations once, in the order of their names, each in a
 // transaction of its own.
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, db *sql.DB, folder string) error {
 	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS schema_migration (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL)`); err != nil {
 		return err
 	}
-	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
+	names, err := fs.Glob(migrations, folder+"/*.sql") // sorted
 	if err != nil {
 		return err
 	}

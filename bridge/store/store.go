@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/ncruces/go-sqlite3/ext/fts5"
@@ -40,6 +41,9 @@ type DB struct {
 	read  *sql.DB // several connections, read only
 	write *sql.DB // exactly one connection
 	lock  *os.File
+
+	pool   *pgxpool.Pool // of a shared database; nil: our own
+	native sync.Map      // of a shared database: *sql.Tx of a Write → its *pgx.Conn
 
 	mu       sync.Mutex
 	prepared map[string]*sql.Stmt // of read
@@ -73,7 +77,7 @@ func (d *DB) open(ctx context.Context, path string, key []byte) error {
 	if d.write, err = connect(path, key, 1, "&_pragma=journal_mode(wal)&_txlock=immediate"); err != nil {
 		return err
 	}
-	if err := migrate(ctx, d.write); err != nil {
+	if err := migrate(ctx, d.write, "migrations/sqlite"); err != nil {
 		return d.explain(err)
 	}
 	if !known {
@@ -188,6 +192,9 @@ func (d *DB) Close() error {
 			errs = append(errs, db.Close())
 		}
 	}
+	if d.pool != nil {
+		d.pool.Close()
+	}
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
@@ -205,6 +212,9 @@ func (d *DB) Writer() *sql.DB { return d.write }
 // Writers wait for each other. A full disk is reported as an error that unwraps to
 // syscall.ENOSPC. f must not call Write or Read.
 func (d *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
+	if d.pool != nil {
+		return d.writeShared(ctx, f)
+	}
 	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
 		return d.explain(err)

@@ -379,6 +379,7 @@ func (p *Provider) connectIMAP(ctx context.Context, force bool) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.noteTransport(p.options.IMAP, l.conn)
 	return p.handOver(l)
 }
 

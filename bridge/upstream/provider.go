@@ -43,6 +43,8 @@ type Provider struct {
 	mu    sync.Mutex
 	state State
 	last  error
+
+	secured map[string]*tls.ConnectionState // by protocol; see Transports
 }
 
 // New makes a Provider; it does not connect.

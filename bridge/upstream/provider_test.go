@@ -23,11 +23,21 @@ func TestCheckLogsInBothWays(t *testing.T) {
 			config := ca.server(t, "127.0.0.1", time.Hour)
 			imapAt, _ := memoryIMAP(t, security, config)
 			p := newProvider(t, Options{IMAP: imapAt, SMTP: smtpServer(t, security, config, &sink{}, nil), TLS: ca.roots()})
+			for _, hop := range p.Transports() {
+				if hop.Version != "" || hop.Protocol == "" || hop.Host == "" {
+					t.Errorf("before the first connection: %+v", hop)
+				}
+			}
 			if err := p.Check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if state, err := p.State(); state != Online || err != nil {
 				t.Errorf("state %s, %v", state, err)
+			}
+			for _, hop := range p.Transports() {
+				if secure := security != "insecure"; hop.Security != security || (hop.Version == "TLS 1.3") != secure || (hop.Cipher != "") != secure || hop.Ends.IsZero() == secure {
+					t.Errorf("%+v", hop)
+				}
 			}
 			if p.MaxSize() != 1<<20 {
 				t.Errorf("MaxSize %d", p.MaxSize())

@@ -55,6 +55,7 @@ func (p *Provider) connectSMTP(ctx context.Context, force bool) (*smtpSession, e
 		s.close()
 		return nil, err
 	}
+	p.noteTransport(at, s.conn.Conn)
 	if size, ok := s.client.MaxMessageSize(); ok {
 		p.maxSize.Store(int64(size))
 	}

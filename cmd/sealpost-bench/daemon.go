@@ -72,7 +72,7 @@ func (p program) init(ctx context.Context, where *provider, address string) erro
 	if err != nil {
 		return err
 	}
-	config = append(config, "seal = \"off\"\n\n[local]\nimap = \"127.0.0.1:0\"\nimaps = \"127.0.0.1:0\"\nsmtp = \"127.0.0.1:0\"\nsmtps = \"127.0.0.1:0\"\n\n"+
+	config = append(config, "seal = \"off\"\n\n[local]\nimap = \"127.0.0.1:0\"\nimaps = \"127.0.0.1:0\"\nsmtp = \"127.0.0.1:0\"\nsmtps = \"127.0.0.1:0\"\ndashboard = \"\"\n\n"+
 		"[keydisc]\nmethods = [\"contacts\", \"autocrypt\"]\n"...)
 	return os.WriteFile(path, config, 0o600)
 }

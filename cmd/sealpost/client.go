@@ -86,7 +86,9 @@ func localHost(l config.Local) string {
 
 // configuredListeners are the listeners as configured, by name.
 func configuredListeners(l config.Local) map[string]string {
-	return map[string]string{"imap": l.IMAP, "imaps": l.IMAPS, "smtp": l.SMTP, "smtps": l.SMTPS}
+	return map[string]string{
+		"imap": l.IMAP, "imaps": l.IMAPS, "smtp": l.SMTP, "smtps": l.SMTPS, "dashboard": l.Dashboard, "metrics": l.Metrics,
+	}
 }
 
 // Run implements the command.

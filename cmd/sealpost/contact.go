@@ -37,12 +37,15 @@ type contactInfo struct {
 	Pending     string     `json:"pending"`
 	Verified    *time.Time `json:"verified,omitempty"`
 	Blocked     bool       `json:"blocked,omitempty"`
+	VouchedBy   string     `json:"vouched_by,omitempty"`
+	VerifyAgain bool       `json:"verify_again,omitempty"`
 }
 
 func infoOf(c contacts.Contact) contactInfo {
 	info := contactInfo{
 		Address: c.Address, Source: string(c.Source), Trust: string(c.Trust), FirstSeen: c.FirstSeen.UTC(),
 		LastUsed: unlessZero(c.LastUsed), Pending: string(c.Pending), Verified: unlessZero(c.Verified), Blocked: c.Blocked,
+		VouchedBy: c.VouchedBy, VerifyAgain: !c.VerifyBy.IsZero() && !time.Now().Before(c.VerifyBy),
 	}
 	if c.Certificate != nil {
 		info.Fingerprint, info.Expires = string(c.Certificate.Fingerprint()), unlessZero(c.Certificate.Expires())
@@ -77,7 +80,10 @@ func printContacts(g *globals, infos []contactInfo, asJSON bool) error {
 			fmt.Fprintf(g.stdout, "  another certificate was seen: %s; nothing is sent until you take it (contact accept) or verify one of them\n", c.Pending)
 		}
 		if c.Verified != nil {
-			fmt.Fprintf(g.stdout, "  verified %s%s\n", c.Verified.Format(time.DateOnly), verifyAgain(*c.Verified))
+			fmt.Fprintf(g.stdout, "  verified %s%s\n", c.Verified.Format(time.DateOnly), verifyAgain(c.VerifyAgain))
+		}
+		if c.VouchedBy != "" {
+			fmt.Fprintf(g.stdout, "  vouched for by the list %s\n", c.VouchedBy)
 		}
 		if c.Blocked {
 			fmt.Fprintln(g.stdout, "  blocked: nothing is sent there")
@@ -86,11 +92,8 @@ func printContacts(g *globals, infos []contactInfo, asJSON bool) error {
 	return nil
 }
 
-// verifiedFor is how long a comparison counts as recent: devices and habits change.
-const verifiedFor = 365 * 24 * time.Hour
-
-func verifyAgain(at time.Time) string {
-	if time.Since(at) < verifiedFor {
+func verifyAgain(due bool) string {
+	if !due {
 		return ""
 	}
 	return "; compare again (contact verify)"

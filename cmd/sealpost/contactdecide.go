@@ -18,7 +18,7 @@ import (
 // decision is what the user decides about a contact.
 type decision struct {
 	Address, Account string
-	What             string // accept, block, unblock, forget, or verify
+	What             string // accept, keep, block, unblock, forget, or verify
 	Number           string // for verify: a safety number, or the content of its QR code
 	Fingerprint      string // for verify: a fingerprint instead
 }
@@ -45,6 +45,8 @@ func (d decision) apply(ctx context.Context, s *service) (contacts.Contact, erro
 	switch d.What {
 	case "accept":
 		return s.bridge.AcceptContact(ctx, d.Address)
+	case "keep":
+		return s.bridge.KeepContact(ctx, d.Address)
 	case "block", "unblock":
 		return s.bridge.BlockContact(ctx, d.Address, d.What == "block")
 	case "forget":
@@ -79,6 +81,7 @@ func (d decision) decide(ctx context.Context, g *globals, asJSON bool) error {
 
 type contactAcceptCmd struct {
 	Address string `arg:"" help:"Mail address."`
+	Keep    bool   `help:"Stay with the certificate in use instead, and dismiss the other."`
 	JSON    bool   `help:"Print JSON."`
 }
 
@@ -88,7 +91,8 @@ func (contactAcceptCmd) Help() string {
 
 // Run implements the command.
 func (c contactAcceptCmd) Run(ctx context.Context, g *globals) error {
-	return decision{Address: c.Address, What: "accept"}.decide(ctx, g, c.JSON)
+	what := map[bool]string{false: "accept", true: "keep"}[c.Keep]
+	return decision{Address: c.Address, What: what}.decide(ctx, g, c.JSON)
 }
 
 type contactBlockCmd struct {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealpost/sealpost/bridge"
 	"github.com/sealpost/sealpost/bridge/config"
+	"github.com/sealpost/sealpost/bridge/dashboard"
 )
 
 // service is an open bridge and how it is reached.
@@ -22,8 +23,9 @@ type service struct {
 	bridge     *bridge.Bridge
 	config     *config.Config
 	configPath string
-	listeners  map[string]string // name → host:port as bound
-	running    bool              // in the daemon
+	listeners  map[string]string    // name → host:port as bound
+	running    bool                 // in the daemon
+	dashboard  *dashboard.Dashboard // nil: off
 }
 
 // operation is what a command does with the bridge. Its parameters and result travel as
@@ -38,6 +40,9 @@ type operation[P, R any] struct {
 func handlers(s *service) http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, s, statusOperation)
+	handle(mux, s, doctorOperation)
+	handle(mux, s, dashboardOperation)
+	handle(mux, s, auditOperation)
 	handle(mux, s, clientOperation)
 	handle(mux, s, wouldSendOperation)
 	handle(mux, s, sealOperation)
@@ -53,12 +58,19 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, keyGenerateOperation)
 	handle(mux, s, keyImportOperation)
 	handle(mux, s, keyExportOperation)
+	handle(mux, s, keyPublishOperation)
+	handle(mux, s, keyPublicationsOperation)
+	handle(mux, s, keyRotateOperation)
+	handle(mux, s, backupCreateOperation)
+	handle(mux, s, backupDrillOperation)
+	handle(mux, s, keyRevokeOperation)
 	handle(mux, s, wkdExportOperation)
 	handle(mux, s, searchOperation)
 	handle(mux, s, exportOperation)
 	handle(mux, s, exportCountOperation)
 	handle(mux, s, outboxListOperation)
 	handle(mux, s, outboxRetryOperation)
+	handle(mux, s, outboxCancelOperation)
 	handle(mux, s, logListOperation)
 	handle(mux, s, logVerifyOperation)
 	return mux

@@ -47,7 +47,7 @@ type demo struct {
 type demoUser struct {
 	address, localPassword string
 	service                *service
-	daemon                 *daemon
+	daemon                 *services
 	caFile                 string
 }
 
@@ -120,7 +120,7 @@ func (d *demo) addUser(ctx context.Context, user bridgetest.User) error {
 	}
 	a := b.Accounts()[0]
 	if len(a.Keys()) == 0 {
-		if _, err := a.GenerateKey(ctx, bridge.ProfileCompatible); err != nil {
+		if _, err := a.GenerateKey(ctx, bridge.ProfileCompatible, false); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (d *demo) configure(user bridgetest.User) (*config.Config, error) {
 	}
 	cfg := config.Default()
 	cfg.StateDir = filepath.Join(dir, "state")
-	cfg.Local = config.Local{IMAP: "127.0.0.1:0", IMAPS: "127.0.0.1:0", SMTP: "127.0.0.1:0", SMTPS: "127.0.0.1:0"}
+	cfg.Local = config.Local{IMAP: "127.0.0.1:0", IMAPS: "127.0.0.1:0", SMTP: "127.0.0.1:0", SMTPS: "127.0.0.1:0", Dashboard: "127.0.0.1:0"}
 	cfg.Vault = config.Vault{Unlock: []string{"file"}, PassphraseFile: passphrase}
 	cfg.Policy.Rules = []config.Rule{{Match: demoCarol, Encrypt: "require"}}
 	cfg.Keydisc.Methods = []string{"contacts", "autocrypt", "wkd"}
@@ -184,6 +184,7 @@ func (d *demo) printSettings() {
 		if err == nil {
 			_ = settings[0].print(d.g, "")
 		}
+		fmt.Fprintf(d.g.stdout, "  dashboard: %s\n\n", d.users[address].service.dashboard.LoginURL(demoLinkLife))
 	}
 	fmt.Fprintln(d.g.stdout, "Interrupt (Ctrl-C) ends the demo.")
 }

@@ -56,6 +56,7 @@ func TestThunderbird(t *testing.T) {
 		}
 	}
 	s.mustNotLeak("Canary", "pelican", "toucan", "flamingo", "Zanzibar")
+	a.browse(t, ta, bob)
 	if errors := ta.Do("errors"); strings.Contains(errors, "imap") {
 		t.Errorf("Thunderbird complains: %s", errors)
 	}

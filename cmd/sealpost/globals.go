@@ -69,11 +69,17 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 	}
 	o := bridge.Options{
 		StateDir:     cfg.StateDir,
+		Database:     cfg.Database.URL,
 		Unlock:       bridge.UnlockOptions{Methods: cfg.Vault.Unlock, PassphraseFile: passphraseFile},
 		Policy:       policyOf(cfg.Policy),
 		Keydisc:      finderOptions(cfg.Keydisc),
 		UseAutocrypt: slices.Contains(cfg.Keydisc.Methods, "autocrypt"),
+		VerifyEvery:  time.Duration(cfg.Policy.VerifyEvery),
 		Log:          log,
+	}
+	var err error
+	if o.Lists, err = listsOf(cfg.Keydisc.Lists); err != nil {
+		return o, err
 	}
 	for _, account := range cfg.Accounts {
 		a, err := accountOptions(account)
@@ -89,7 +95,7 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 func finderOptions(k config.Keydisc) keydisc.Options {
 	o := keydisc.Options{
 		Timeout: time.Duration(k.Timeout), CAFile: k.CAFile, Resolve: k.Resolve,
-		HKP: k.HKP, DNS: k.DNS, DNSAnchors: k.DNSAnchors, Files: k.Files,
+		HKP: k.HKP, VKS: k.VKS, DNS: k.DNS, DNSAnchors: k.DNSAnchors, Files: k.Files,
 	}
 	for _, method := range k.Methods {
 		if method != "contacts" && method != "autocrypt" {
@@ -179,6 +185,8 @@ func withRemedy(err error) string {
 		remedy = "run sealpost init first, or check state_dir in the configuration"
 	case errors.Is(err, bridge.ErrLocked):
 		remedy = "give the right passphrase: [vault] passphrase_file, or $SEALPOST_PASSPHRASE_FILE; nothing was changed"
+	case errors.Is(err, bridge.ErrUnreachable):
+		remedy = "check [database] url and whether the server runs; nothing was changed"
 	case errors.Is(err, bridge.ErrInUse):
 		remedy = "another sealpost uses this state folder; stop it first"
 	case errors.Is(err, syscall.ENOSPC):

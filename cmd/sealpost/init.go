@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ type initCmd struct {
 	PasswordFile   string `help:"File with the provider's password; asked for if not given." type:"existingfile" placeholder:"FILE"`
 	CAFile         string `name:"ca-file" help:"A further authority for the provider's certificate." type:"existingfile" placeholder:"FILE"`
 	PassphraseFile string `help:"File with the vault's passphrase." type:"existingfile" placeholder:"FILE"`
-	GenerateKey    string `help:"Make a key (the default): compatible or pqc." placeholder:"PROFILE" xor:"key"`
+	GenerateKey    string `help:"Make a key (the default): compatible, v6, pqc or pqc-v6." placeholder:"PROFILE" xor:"key"`
 	ImportKey      string `help:"Use this secret key." type:"existingfile" placeholder:"FILE" xor:"key"`
 	KeyPassphrase  string `name:"key-passphrase-file" help:"File with the passphrase of the imported key." type:"existingfile" placeholder:"FILE"`
 }
@@ -43,8 +44,8 @@ Nothing is written before the provider has accepted the login. For an address th
 
 // Run implements the command.
 func (c initCmd) Run(ctx context.Context, g *globals) error {
-	if c.GenerateKey != "" && c.GenerateKey != "compatible" && c.GenerateKey != "pqc" {
-		return fmt.Errorf("%w: --generate-key takes compatible or pqc", errUsage)
+	if c.GenerateKey != "" && !slices.Contains(bridge.Profiles, bridge.KeyProfile(c.GenerateKey)) {
+		return fmt.Errorf("%w: --generate-key takes one of %s", errUsage, bridge.Profiles)
 	}
 	plan, err := c.plan(ctx, g)
 	if err != nil {
@@ -277,7 +278,7 @@ func (c initCmd) provideKey(ctx context.Context, s *service) ([]keyInfo, error) 
 		return keyInfos(a.Keys()), nil
 	}
 	profile := cmp.Or(c.GenerateKey, string(bridge.ProfileCompatible))
-	return keyGenerateOperation.do(ctx, s, keyGenerateParams{c.Address, profile}, nil)
+	return keyGenerateOperation.do(ctx, s, keyGenerateParams{c.Address, profile, true}, nil)
 }
 
 // randomSecret is a password for the demo's users and vaults.

@@ -16,6 +16,9 @@ type keyCmd struct {
 	Generate keyGenerateCmd `cmd:"" help:"Make a key for an account."`
 	Import   keyImportCmd   `cmd:"" help:"Take a secret key made by another program."`
 	Export   keyExportCmd   `cmd:"" help:"Write your certificate, or your secret key."`
+	Publish  keyPublishCmd  `cmd:"" help:"Publish your certificate where others look for it."`
+	Rotate   keyRotateCmd   `cmd:"" help:"Renew a key: a new encryption subkey, a later end, or another key in use."`
+	Revoke   keyRevokeCmd   `cmd:"" help:"Say for ever that a key is not used any more."`
 }
 
 func (keyCmd) Help() string { return "Example:\n\n    sealpost key list" }
@@ -28,12 +31,13 @@ type keyInfo struct {
 	Created     time.Time  `json:"created"`
 	Expires     *time.Time `json:"expires"`
 	Primary     bool       `json:"primary"`
+	Revoked     bool       `json:"revoked,omitempty"`
 }
 
 func keyInfos(keys []bridge.Key) []keyInfo {
 	infos := make([]keyInfo, len(keys))
 	for i, k := range keys {
-		infos[i] = keyInfo{string(k.Fingerprint), k.Addresses, string(k.Profile), k.Created.UTC(), unlessZero(k.Expires), k.Primary}
+		infos[i] = keyInfo{string(k.Fingerprint), k.Addresses, string(k.Profile), k.Created.UTC(), unlessZero(k.Expires), k.Primary, k.Revoked}
 	}
 	return infos
 }
@@ -49,6 +53,9 @@ func printKeys(g *globals, infos []keyInfo, asJSON bool) error {
 		}
 		if k.Primary {
 			fmt.Fprint(g.stdout, ", in use")
+		}
+		if k.Revoked {
+			fmt.Fprint(g.stdout, ", revoked")
 		}
 		fmt.Fprintln(g.stdout)
 	}
@@ -84,26 +91,30 @@ func (c keyListCmd) Run(ctx context.Context, g *globals) error {
 
 type keyGenerateCmd struct {
 	Account string `help:"The account, if there are several." placeholder:"ADDRESS"`
-	Profile string `help:"Kind of key: ${enum}. compatible is read by every program; pqc adds a post-quantum subkey." enum:"compatible,pqc" default:"compatible"`
+	Profile string `help:"Kind of key: ${enum}. compatible is read by every program; v6 is RFC 9580's; pqc adds a post-quantum subkey; pqc-v6 is post-quantum throughout." enum:"compatible,v6,pqc,pqc-v6" default:"compatible"`
+	Primary bool   `help:"Use it from now on; the one in use so far still opens older mail."`
 	JSON    bool   `help:"Print JSON."`
 }
 
 func (keyGenerateCmd) Help() string { return "Example:\n\n    sealpost key generate --profile pqc" }
 
-type keyGenerateParams struct{ Account, Profile string }
+type keyGenerateParams struct {
+	Account, Profile string
+	Primary          bool
+}
 
 var keyGenerateOperation = operation[keyGenerateParams, []keyInfo]{"key-generate", false, func(ctx context.Context, s *service, p keyGenerateParams, _ bridge.Progress) ([]keyInfo, error) {
 	a, err := s.account(p.Account)
 	if err != nil {
 		return nil, err
 	}
-	key, err := a.GenerateKey(ctx, bridge.KeyProfile(p.Profile))
+	key, err := a.GenerateKey(ctx, bridge.KeyProfile(p.Profile), p.Primary)
 	return keyInfos([]bridge.Key{key}), err
 }}
 
 // Run implements the command.
 func (c keyGenerateCmd) Run(ctx context.Context, g *globals) error {
-	infos, err := call(ctx, g, keyGenerateOperation, keyGenerateParams{c.Account, c.Profile})
+	infos, err := call(ctx, g, keyGenerateOperation, keyGenerateParams{c.Account, c.Profile, c.Primary})
 	if err != nil {
 		return err
 	}

@@ -45,15 +45,18 @@ type cli struct {
 	Init      initCmd      `cmd:"" help:"Make the configuration, or add an account to it."`
 	Run       runCmd       `cmd:"" help:"Run the daemon."`
 	Status    statusCmd    `cmd:"" help:"Show what runs and what is wrong."`
+	Doctor    doctorCmd    `cmd:"" help:"Look for everything that can go wrong, and say what to do."`
 	Client    clientCmd    `cmd:"" help:"Show the settings for a mail client."`
 	Key       keyCmd       `cmd:"" help:"Your own keys."`
 	Contact   contactCmd   `cmd:"" help:"Certificates of the people you write to."`
 	WouldSend wouldSendCmd `cmd:"" help:"Show for each recipient what would happen to a message, without sending it."`
+	Backup    backupCmd    `cmd:"" help:"Backups of keys, contacts and configuration."`
 	Seal      sealCmd      `cmd:"" help:"Encrypt clear mail that is already at the provider."`
 	Unseal    unsealCmd    `cmd:"" help:"Put the original bytes of sealed mail back."`
 	Prove     proveCmd     `cmd:"" help:"Fetch what the provider really stores and report what is readable there."`
 	Search    searchCmd    `cmd:"" help:"Find messages by what they say once decrypted."`
 	Export    exportCmd    `cmd:"" help:"Export mail so that others can check it: legal discovery."`
+	Audit     auditCmd     `cmd:"" help:"Show how your communication as a whole is protected, and where it is not."`
 	WKD       wkdCmd       `cmd:"" name:"wkd" help:"Publish certificates."`
 	Outbox    outboxCmd    `cmd:"" help:"Messages that still have to reach somebody."`
 	Log       logCmd       `cmd:"" help:"The log of decisions."`

@@ -10,8 +10,9 @@ import (
 )
 
 type outboxCmd struct {
-	List  outboxListCmd  `cmd:"" help:"List the messages that wait."`
-	Retry outboxRetryCmd `cmd:"" help:"Try one again now."`
+	List   outboxListCmd   `cmd:"" help:"List the messages that wait."`
+	Retry  outboxRetryCmd  `cmd:"" help:"Try one again now."`
+	Cancel outboxCancelCmd `cmd:"" help:"Give one up: its recipients do not get it."`
 }
 
 func (outboxCmd) Help() string { return "Example:\n\n    sealpost outbox list" }
@@ -74,5 +75,26 @@ var outboxRetryOperation = operation[int64, none]{"outbox-retry", false, func(ct
 // Run implements the command.
 func (c outboxRetryCmd) Run(ctx context.Context, g *globals) error {
 	_, err := call(ctx, g, outboxRetryOperation, c.ID)
+	return err
+}
+
+type outboxCancelCmd struct {
+	ID int64 `arg:"" help:"Number from sealpost outbox list."`
+}
+
+func (outboxCancelCmd) Help() string {
+	return "Example:\n\n    sealpost outbox cancel 3\n\nThose of the message's recipients who have not got it yet will not. The log of decisions names them."
+}
+
+var outboxCancelOperation = operation[int64, none]{"outbox-cancel", false, func(ctx context.Context, s *service, id int64, _ bridge.Progress) (none, error) {
+	if err := s.bridge.CancelQueued(ctx, id); err != nil {
+		return none{}, fmt.Errorf("message %d: %w; see sealpost outbox list", id, err)
+	}
+	return none{}, nil
+}}
+
+// Run implements the command.
+func (c outboxCancelCmd) Run(ctx context.Context, g *globals) error {
+	_, err := call(ctx, g, outboxCancelOperation, c.ID)
 	return err
 }

@@ -99,7 +99,7 @@ func (u *user) write(name, text string) {
 }
 
 func (u *user) listeners() string {
-	return "[local]\nimap = \"127.0.0.1:0\"\nimaps = \"127.0.0.1:0\"\nsmtp = \"127.0.0.1:0\"\nsmtps = \"127.0.0.1:0\"\n"
+	return "[local]\nimap = \"127.0.0.1:0\"\nimaps = \"127.0.0.1:0\"\nsmtp = \"127.0.0.1:0\"\nsmtps = \"127.0.0.1:0\"\ndashboard = \"127.0.0.1:0\"\n"
 }
 
 func (u *user) keydisc() string {

@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sealpost/sealpost/bridge"
@@ -47,9 +49,20 @@ func (runCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	d.announce(g.stdout)
+	notify(d.log, daemon.SdNotifyReady)
+	nagAboutBackup(ctx, b, d.log)
 	go reloadOnHangup(ctx, g, b)
 	go limitMemory(ctx, b)
 	return d.run(ctx)
+}
+
+func nagAboutBackup(ctx context.Context, b *bridge.Bridge, log *slog.Logger) {
+	state, err := backupStatusOf(ctx, b)
+	if err != nil {
+		log.Warn("it could not be seen whether there is a backup", "cause", err)
+	} else if nag := state.nag(); nag != "" {
+		log.Warn(nag)
+	}
 }
 
 // reloadOnHangup puts a changed policy in force; a broken configuration changes nothing.
@@ -63,23 +76,31 @@ func reloadOnHangup(ctx context.Context, g *globals, b *bridge.Bridge) {
 			return
 		case <-hangup:
 		}
-		cfg, err := g.load()
-		if err != nil {
-			g.logger().Error("the configuration was not reloaded", "cause", err)
-			continue
-		}
-		b.SetPolicy(policyOf(cfg.Policy))
+		reload(g, b)
 	}
+}
+
+func reload(g *globals, b *bridge.Bridge) {
+	notify(g.logger(), daemon.SdNotifyReloading)
+	defer notify(g.logger(), daemon.SdNotifyReady)
+	cfg, err := g.load()
+	if err != nil {
+		g.logger().Error("the configuration was not reloaded", "cause", err)
+		return
+	}
+	b.SetPolicy(policyOf(cfg.Policy))
 }
 
 // drainTime is how long running commands may take after SIGTERM.
 const drainTime = 10 * time.Second
 
-// daemon is the servers of one bridge, listening.
-type daemon struct {
+// services is the servers of one bridge, listening.
+type services struct {
 	service  *service
 	servers  []server
-	shutdown []func(context.Context) error
+	shutdown []func(context.Context) error // of those that take mail
+	late     []func(context.Context) error // of those that watch the others end
+	draining atomic.Bool
 	log      *slog.Logger
 }
 
@@ -91,7 +112,7 @@ type server struct {
 }
 
 // listen opens all listeners, so that a taken port is known before anything is served.
-func listen(ctx context.Context, s *service, log *slog.Logger) (*daemon, error) {
+func listen(ctx context.Context, s *service, log *slog.Logger) (*services, error) {
 	identity, err := s.bridge.Identity(ctx, localHost(s.config.Local))
 	if err != nil {
 		return nil, err
@@ -99,8 +120,8 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*daemon, error) 
 	if end, soon := identity.CAExpiresSoon(time.Now()); soon {
 		log.Warn("the local TLS authority ends soon; mail clients will have to trust a new one", "end", end.Format(time.DateOnly))
 	}
-	d := &daemon{service: s, log: log}
-	if err := d.listenMail(identity.TLSConfig()); err != nil {
+	d := &services{service: s, log: log}
+	if err := d.listenTCP(ctx, identity.TLSConfig()); err != nil {
 		d.close()
 		return nil, err
 	}
@@ -115,28 +136,43 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*daemon, error) 
 	return d, nil
 }
 
-// listenMail opens the listeners of the configuration, in the order they are announced.
-func (d *daemon) listenMail(tlsConfig *tls.Config) error {
+// listenTCP opens the listeners of the configuration, in the order they are announced.
+func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
 	local := d.service.config.Local
 	d.service.listeners = map[string]string{}
-	for _, l := range []struct{ name, address string }{
-		{"imap", local.IMAP}, {"imaps", local.IMAPS}, {"smtp", local.SMTP}, {"smtps", local.SMTPS},
+	inherited, err := inheritedSockets()
+	if err != nil {
+		return err
+	}
+	mail := func(name string) func(net.Listener) func(net.Listener) error {
+		return func(l net.Listener) func(net.Listener) error { return d.mailServer(name, l, tlsConfig) }
+	}
+	for _, l := range []struct {
+		name, address string
+		server        func(net.Listener) func(net.Listener) error
+	}{
+		{"imap", local.IMAP, mail("imap")}, {"imaps", local.IMAPS, mail("imaps")},
+		{"smtp", local.SMTP, mail("smtp")}, {"smtps", local.SMTPS, mail("smtps")},
+		{"metrics", local.Metrics, d.watchServer},
 	} {
-		if l.address == "" {
+		listener, err := inherited.open(l.name, l.address)
+		if err != nil {
+			return err
+		}
+		if listener == nil {
 			continue
 		}
-		listener, err := net.Listen("tcp", l.address)
-		if err != nil {
-			return listenError(l.name, l.address, err)
-		}
 		d.service.listeners[l.name] = listener.Addr().String()
-		d.servers = append(d.servers, server{l.name, listener, d.mailServer(l.name, listener, tlsConfig)})
+		d.servers = append(d.servers, server{l.name, listener, l.server(listener)})
 	}
-	return nil
+	if err := d.listenDashboard(ctx, inherited); err != nil {
+		return err
+	}
+	return inherited.leftover()
 }
 
 // mailServer makes the server for one listener. Passwords without TLS are taken on loopback only.
-func (d *daemon) mailServer(name string, l net.Listener, tlsConfig *tls.Config) func(net.Listener) error {
+func (d *services) mailServer(name string, l net.Listener, tlsConfig *tls.Config) func(net.Listener) error {
 	address, ok := l.Addr().(*net.TCPAddr)
 	loopback := ok && address.IP.IsLoopback()
 	if name == "imap" || name == "imaps" {
@@ -169,7 +205,7 @@ func listenError(name, address string, err error) error {
 }
 
 // announce prints a line for each listener, then ready.
-func (d *daemon) announce(w io.Writer) {
+func (d *services) announce(w io.Writer) {
 	for _, s := range d.servers {
 		if s.name != "control" {
 			fmt.Fprintf(w, "listening %s %s\n", s.name, s.listener.Addr())
@@ -179,7 +215,7 @@ func (d *daemon) announce(w io.Writer) {
 }
 
 // run serves until ctx ends, then lets running commands finish.
-func (d *daemon) run(ctx context.Context) error {
+func (d *services) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.service.bridge.Run(ctx) })
 	for _, s := range d.servers {
@@ -201,20 +237,25 @@ func (d *daemon) run(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) stop() {
+// stop lets what is under way end. The watchers go last: a load balancer is to see that no more mail is taken.
+func (d *services) stop() {
+	d.draining.Store(true)
+	notify(d.log, daemon.SdNotifyStopping)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	group := errgroup.Group{}
-	for _, shutdown := range d.shutdown {
-		group.Go(func() error { return shutdown(ctx) })
-	}
-	if err := group.Wait(); err != nil {
-		d.log.Warn("some connections were cut off", "cause", err)
+	for _, servers := range [][]func(context.Context) error{d.shutdown, d.late} {
+		group := errgroup.Group{}
+		for _, shutdown := range servers {
+			group.Go(func() error { return shutdown(ctx) })
+		}
+		if err := group.Wait(); err != nil {
+			d.log.Warn("some connections were cut off", "cause", err)
+		}
 	}
 	d.close()
 }
 
-func (d *daemon) close() {
+func (d *services) close() {
 	for _, s := range d.servers {
 		_ = s.listener.Close()
 	}

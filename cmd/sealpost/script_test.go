@@ -35,9 +35,10 @@ func runScripts(t *testing.T, dir string) {
 		Deadline: time.Now().Add(scriptDeadline),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "json": likeJSON, "plist": isPlist,
-			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded,
-			"provider": provider, "deliver": deliver, "stored": stored, "submitted": submitted, "fault": fault, "wkd": directory,
+			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded, "web": getFromDaemon,
+			"provider": provider, "deliver": deliver, "stored": stored, "submitted": submitted, "fault": fault, "wkd": directory, "vks": keyServer,
 			"submit": submit, "fetch": fetch, "append": appendMessage, "occupy": occupy, "damage": damage, "tmpfs": tmpfs, "fill": fill,
+			"browse": browse,
 		},
 	})
 }
@@ -46,6 +47,7 @@ func runScripts(t *testing.T, dir string) {
 type world struct {
 	providers []*bridgetest.Provider // the newest is in use
 	wkd       *bridgetest.WKD
+	vks       *bridgetest.VKS
 	faults    []func()
 	daemons   map[string]*background
 	cleanUp   func(func())
@@ -74,6 +76,10 @@ func setUp(env *testscript.Env) error {
 	w.wkd = wkd
 	env.Defer(func() { _ = wkd.Close() })
 	wkd.Publish("bob@bravo.test", bridgetest.PublicKey("bob@bravo.test"))
+	if w.vks, err = bridgetest.StartVKS(); err != nil {
+		return err
+	}
+	env.Defer(func() { _ = w.vks.Close() })
 	if err := w.start(env.Setenv, "tls", false); err != nil {
 		return err
 	}
@@ -129,6 +135,7 @@ imap  = "127.0.0.1:0"
 imaps = "127.0.0.1:0"
 smtp  = "127.0.0.1:0"
 smtps = "127.0.0.1:0"
+dashboard = "127.0.0.1:0"
 
 [vault]
 unlock = ["file"]
@@ -139,6 +146,7 @@ default = "prefer"
 
 [keydisc]
 methods = ["contacts", "autocrypt", "wkd"]
+vks     = %q
 ca_file = %q
 
 [keydisc.resolve]
@@ -148,7 +156,7 @@ ca_file = %q
 func (w *world) writeFiles(env *testscript.Env) error {
 	at := func(name string) string { return filepath.Join(env.WorkDir, name) }
 	files := map[string][]byte{
-		"base.toml":  fmt.Appendf(nil, baseConfig, at("state"), at("passphrase"), at("ca.pem"), env.Getenv("RESOLVE")),
+		"base.toml":  fmt.Appendf(nil, baseConfig, at("state"), at("passphrase"), w.vks.URL(), at("ca.pem"), env.Getenv("RESOLVE")),
 		"passphrase": []byte("correct horse battery staple\n"),
 		"ca.pem":     bridgetest.CA().PEM(),
 		"wrong.pass": []byte("not the password\n"),

@@ -282,6 +282,32 @@ func directory(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// vks open|unpublish NAME, vks fail STATUS, vks mails COUNT: the verifying key server; its mails' links.
+func keyServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: vks open|unpublish NAME, vks fail STATUS, vks mails COUNT")
+	}
+	server := worldOf(ts).vks
+	switch args[0] {
+	case "open":
+		server.Open(addressOf(ts, args[1]))
+	case "unpublish":
+		server.Unpublish(addressOf(ts, args[1]))
+	case "fail":
+		status, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		var failure *bridgetest.VKSFailure
+		if status != 0 {
+			failure = &bridgetest.VKSFailure{Status: status, Error: "not today"}
+		}
+		server.Fail(failure)
+	case "mails":
+		if n := strconv.Itoa(len(server.Mails())); n != args[1] {
+			ts.Fatalf("it has sent %s mails", n)
+		}
+	}
+}
+
 // occupy VARIABLE: takes a free port and puts its address into the variable.
 func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {

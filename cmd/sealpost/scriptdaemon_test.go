@@ -2,6 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
@@ -37,16 +41,19 @@ func environment(ts *testscript.TestScript) []string {
 	return env
 }
 
-// daemon NAME: starts `sealpost run` and waits for its line ready.
+// daemon NAME [LISTENER]: starts `sealpost run` and waits for its line ready. LISTENER is opened for it, as systemd does.
 func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: daemon NAME")
+	if neg || len(args) != 1 && len(args) != 2 {
+		ts.Fatalf("usage: daemon NAME [LISTENER]")
 	}
 	name := args[0]
 	path, err := exec.LookPath("sealpost")
 	ts.Check(err)
 	b := &background{process: exec.Command(path, "run"), done: make(chan struct{})}
 	b.process.Env, b.process.Dir = environment(ts), ts.MkAbs(".")
+	if len(args) == 2 {
+		defer passSocket(ts, b.process, args[1])()
+	}
 	stdout, err := os.Create(ts.MkAbs(name + ".out"))
 	ts.Check(err)
 	stderr, err := os.Create(ts.MkAbs(name + ".err"))
@@ -67,6 +74,37 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return strings.HasSuffix(ts.ReadFile(ts.MkAbs(name+".out")), "\nready\n")
 	})
+}
+
+// passSocket opens a socket for a process under the name of a listener (sd_listen_fds(3)); its address goes to the
+// environment as SOCKET.
+func passSocket(ts *testscript.TestScript, process *exec.Cmd, name string) (done func()) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	file, err := l.(*net.TCPListener).File()
+	ts.Check(err)
+	process.Args = []string{"sh", "-c", `LISTEN_PID=$$ exec "$0" run`, process.Path}
+	process.Path, err = exec.LookPath("sh")
+	ts.Check(err)
+	process.ExtraFiles = []*os.File{file}
+	process.Env = append(process.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+name)
+	ts.Setenv("SOCKET", l.Addr().String())
+	return func() { _, _ = l.Close(), file.Close() }
+}
+
+// web NAME LISTENER PATH: what the daemon's web server answers: the status, then the body.
+func getFromDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: web NAME LISTENER PATH")
+	}
+	_, after, _ := strings.Cut(ts.ReadFile(ts.MkAbs(args[0]+".out")), "listening "+args[1]+" ")
+	address, _, _ := strings.Cut(after, "\n")
+	response, err := http.Get("http://" + address + args[2])
+	ts.Check(err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%s\n%s", response.Status, body)
 }
 
 func daemonOf(ts *testscript.TestScript, name string) *background {

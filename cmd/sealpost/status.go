@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/sealpost/sealpost/bridge"
 )
@@ -20,6 +21,35 @@ type status struct {
 	Running  bool            `json:"running"`
 	Accounts []accountStatus `json:"accounts"`
 	Outbox   int             `json:"outbox"`
+	// Lists are those of organisations; VerifyAgain the contacts whose comparison should be repeated.
+	Lists       []listStatus `json:"lists,omitempty"`
+	VerifyAgain []string     `json:"verify_again,omitempty"`
+	Backup      backupStatus `json:"backup"`
+}
+
+// backupStatus says whether the keys would survive this device.
+type backupStatus struct {
+	Created  *time.Time `json:"created"`
+	Drilled  *time.Time `json:"drilled"` // the last drill that passed
+	Unproven []string   `json:"unproven,omitempty"`
+}
+
+// nag is what the user is told until a drill has brought back all keys; "" when it has.
+func (b backupStatus) nag() string {
+	switch {
+	case len(b.Unproven) == 0:
+		return ""
+	case b.Created == nil:
+		return "There is no backup: without this device and its keys your mail cannot be read. Make one: sealpost backup create --out FILE"
+	case b.Drilled == nil:
+		return "The backup has not been tried. Whether it and its code bring your keys back shows: sealpost backup drill FILE"
+	}
+	return "Keys were added since the last backup that was tried. Make a new one: sealpost backup create --out FILE, then sealpost backup drill FILE"
+}
+
+func backupStatusOf(ctx context.Context, b *bridge.Bridge) (backupStatus, error) {
+	state, err := b.BackupState(ctx)
+	return backupStatus{unlessZero(state.Created), unlessZero(state.Drilled), state.Unproven}, err
 }
 
 type accountStatus struct {
@@ -39,6 +69,15 @@ var statusOperation = operation[none, status]{"status", false, func(ctx context.
 	st := status{Version: version(), Running: s.running, Accounts: []accountStatus{}}
 	var err error
 	if st.Outbox, err = s.bridge.Outbox().Len(ctx); err != nil {
+		return st, err
+	}
+	if st.Lists, err = listStatuses(ctx, s); err != nil {
+		return st, err
+	}
+	if st.VerifyAgain, err = s.bridge.Contacts().VerifyAgain(ctx); err != nil {
+		return st, err
+	}
+	if st.Backup, err = backupStatusOf(ctx, s.bridge); err != nil {
 		return st, err
 	}
 	for _, a := range s.bridge.Accounts() {
@@ -77,6 +116,7 @@ func (c statusCmd) Run(ctx context.Context, g *globals) error {
 		err = g.printJSON(st)
 	} else {
 		st.print(g)
+		err = printDashboard(ctx, g, st)
 	}
 	if err == nil && st.needsAttention() {
 		err = errAttention
@@ -88,6 +128,9 @@ func (st status) needsAttention() bool {
 	attention := !st.Running
 	for _, a := range st.Accounts {
 		attention = attention || a.Problem != ""
+	}
+	for _, l := range st.Lists {
+		attention = attention || l.Problem != "" && !l.InForce
 	}
 	return attention
 }
@@ -105,7 +148,16 @@ func (st status) print(g *globals) {
 		}
 		fmt.Fprintf(g.stdout, "  %d messages in %d mailboxes, %d opened, %d sealed, %d clear at the provider\n", a.Messages, a.Mailboxes, a.Opened, a.Sealed, a.Clear)
 	}
+	for _, l := range st.Lists {
+		l.print(g)
+	}
+	if n := len(st.VerifyAgain); n > 0 {
+		fmt.Fprintf(g.stdout, "\n%d contacts were compared long ago; compare again (sealpost contact verify %s)\n", n, st.VerifyAgain[0])
+	}
 	if st.Outbox > 0 {
 		fmt.Fprintf(g.stdout, "\n%d messages wait in the outbox (sealpost outbox list)\n", st.Outbox)
+	}
+	if nag := st.Backup.nag(); nag != "" {
+		fmt.Fprintf(g.stdout, "\n%s\n", nag)
 	}
 }

@@ -25,8 +25,8 @@ func TestExportToAnotherDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 		message := encrypt(t, first.ring, "before")
-		added, err := second.ring.Import(t.Context(), exported, []byte(passphrase), []string{"Alice@Alpha.test"})
-		if err != nil || len(added) != 1 || added[0].Fingerprint != k.Fingerprint || added[0].Profile != Imported || !added[0].Primary {
+		added, err := second.ring.Import(t.Context(), exported, []byte(passphrase), []string{"Alice@Alpha.test"}, time.Now())
+		if err != nil || len(added) != 1 || added[0].Fingerprint != k.Fingerprint || added[0].Profile != PQC || !added[0].Primary {
 			t.Fatalf("%v %+v", err, added)
 		}
 		if got := decrypt(t, second.open(t), message); got != "before" {
@@ -65,7 +65,7 @@ func TestImportTwiceIsOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.ring.Import(t.Context(), append(exported, exported...), nil, []string{alice}); err != nil {
+	if _, err := r.ring.Import(t.Context(), append(exported, exported...), nil, []string{alice}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(r.open(t).List()); got != 1 || len(r.ring.List()) != 1 {
@@ -76,7 +76,7 @@ func TestImportTwiceIsOnce(t *testing.T) {
 func TestImportRefuses(t *testing.T) {
 	r := newRig(t)
 	exported := func(change func(e *openpgp.Entity), at time.Time) []byte {
-		e, err := generate(Compatible, []string{alice}, at)
+		e, err := kinds[Compatible].generate([]string{alice}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestImportRefuses(t *testing.T) {
 	lock := func(e *openpgp.Entity) { _ = e.EncryptPrivateKeys([]byte("right"), nil) }
 	public := func() []byte {
 		var b bytes.Buffer
-		e, _ := generate(Compatible, []string{alice}, time.Now())
+		e, _ := kinds[Compatible].generate([]string{alice}, time.Now())
 		_ = e.Serialize(&b)
 		return b.Bytes()
 	}
@@ -119,17 +119,17 @@ func TestImportRefuses(t *testing.T) {
 			if c.addresses == nil {
 				c.addresses = []string{alice}
 			}
-			added, err := r.ring.Import(t.Context(), c.data, []byte("wrong"), c.addresses)
+			added, err := r.ring.Import(t.Context(), c.data, []byte("wrong"), c.addresses, time.Now())
 			if err == nil || !strings.Contains(err.Error(), c.want) || len(added) != 0 || strings.Contains(err.Error(), "wrong") {
 				t.Errorf("%v %+v", err, added)
 			}
 		})
 	}
 	locked := exported(lock, time.Now())
-	if _, err := r.ring.Import(t.Context(), locked, nil, []string{alice}); err == nil || !strings.Contains(err.Error(), "passphrase") {
+	if _, err := r.ring.Import(t.Context(), locked, nil, []string{alice}, time.Now()); err == nil || !strings.Contains(err.Error(), "passphrase") {
 		t.Error(err)
 	}
-	if _, err := r.ring.Import(t.Context(), locked, []byte("right"), []string{alice}); err != nil {
+	if _, err := r.ring.Import(t.Context(), locked, []byte("right"), []string{alice}, time.Now()); err != nil {
 		t.Error(err)
 	}
 }
@@ -176,7 +176,7 @@ func TestExpensivePassphraseIsRefused(t *testing.T) {
 	} {
 		for _, version6 := range []bool{false, true} {
 			r := newRig(t)
-			_, err := r.ring.Import(t.Context(), lockArgon2(t, version6, c.change), []byte("right"), []string{alice})
+			_, err := r.ring.Import(t.Context(), lockArgon2(t, version6, c.change), []byte("right"), []string{alice}, time.Now())
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%s, version 6 %v: %v", name, version6, err)
 			}
@@ -185,7 +185,7 @@ func TestExpensivePassphraseIsRefused(t *testing.T) {
 }
 
 func FuzzImport(f *testing.F) {
-	e, err := generate(Compatible, []string{alice}, time.Now())
+	e, err := kinds[Compatible].generate([]string{alice}, time.Now())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -205,9 +205,91 @@ func FuzzImport(f *testing.F) {
 			return
 		}
 		for _, e := range entities {
-			if k, err := importable(e, nil, []string{alice}); err == nil && len(k.sealKey) != 32 {
+			if k, err := (&Ring{account: alice}).importable(e, nil, []string{alice}, time.Now()); err == nil && len(k.sealKey) != 32 {
 				t.Error("imported without a seal key")
 			}
 		}
 	})
+}
+
+// TestCopiesOfAKeyGrowTogether: a key is changed on two devices; each takes the other's copy and loses nothing of its own.
+func TestCopiesOfAKeyGrowTogether(t *testing.T) {
+	for _, p := range profiles {
+		t.Run(string(p), func(t *testing.T) {
+			first, second := newRig(t), newRig(t)
+			k := first.generate(t, p)
+			take := func(from, to *rig) {
+				t.Helper()
+				exported, err := from.ring.Export(k.Fingerprint, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := to.ring.Import(t.Context(), exported, nil, []string{alice}, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			take(first, second)
+			for i, r := range []*rig{first, second} {
+				if _, err := r.ring.Rotate(t.Context(), "", k.Created.Add(time.Duration(i+1)*time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := second.ring.Maintain(t.Context(), []string{alice, "new@alpha.test"}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			messages := [][]byte{encryptAt(t, first.ring, "first", k.Created.Add(time.Hour)), encryptAt(t, second.ring, "second", k.Created.Add(time.Hour))}
+			take(first, second)
+			take(second, first)
+			for name, r := range map[string]*rig{"first": first, "second": second} {
+				if n := len(subkeys(t, r.ring)); n != len(kinds[p].encryption)+2 {
+					t.Errorf("%s: %d subkeys", name, n)
+				}
+				if decrypt(t, r.open(t), messages[0]) != "first" || decrypt(t, r.open(t), messages[1]) != "second" {
+					t.Errorf("%s cannot read all", name)
+				}
+				c, err := r.ring.Certificate()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Check("new@alpha.test", time.Now().Add(time.Hour)); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+// TestSubkeyOfAnotherDeviceIsDerived: of a subkey that another device has made only the public part is known here.
+func TestSubkeyOfAnotherDeviceIsDerived(t *testing.T) {
+	for _, p := range profiles {
+		t.Run(string(p), func(t *testing.T) {
+			r := newRig(t)
+			k := r.generate(t, p)
+			before, err := r.ring.secretCopy(k.Fingerprint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.ring.Rotate(t.Context(), "", k.Created.Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			message := encryptAt(t, r.ring, "hello", k.Created.Add(time.Hour))
+			published, err := r.ring.Certificate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := newRig(t)
+			if _, err := other.ring.add(t.Context(), []ownKey{before}, true); err != nil {
+				t.Fatal(err)
+			}
+			if changed, err := other.ring.Learn(t.Context(), published); err != nil || !changed {
+				t.Fatal(changed, err)
+			}
+			if text := decrypt(t, other.open(t), message); text != "hello" {
+				t.Errorf("%q", text)
+			}
+			if changed, err := other.ring.Learn(t.Context(), published); err != nil || changed {
+				t.Error("learnt twice", changed, err)
+			}
+		})
+	}
 }

@@ -25,7 +25,9 @@ type Profile string
 
 const (
 	Compatible Profile = "compatible" // v4: Ed25519 (EdDSALegacy) primary, X25519 (ECDH) subkey: every program reads it
-	PQC        Profile = "pqc"        // the same with an added ML-KEM-768+X25519 subkey (RFC 9980)
+	V6         Profile = "v6"         // v6: Ed25519 primary, X25519 subkey (RFC 9580); asks for SEIPDv2
+	PQC        Profile = "pqc"        // compatible with an added ML-KEM-768+X25519 subkey (RFC 9980)
+	PQCV6      Profile = "pqc-v6"     // v6: ML-DSA-65+Ed25519 primary, ML-KEM-768+X25519 subkey (RFC 9980)
 	Imported   Profile = "imported"   // made by another program
 )
 
@@ -37,6 +39,7 @@ type Key struct {
 	Created     time.Time
 	Expires     time.Time // zero: never
 	Primary     bool      // the one mail is signed with and sealed to
+	Revoked     bool
 }
 
 // ErrNoKey says that the account has no key, or not the one asked for.
@@ -48,6 +51,8 @@ type Ring struct {
 	db      *store.DB
 	vault   *Vault
 	account string
+
+	changing sync.Mutex // one change at a time; taken before mu
 
 	mu   sync.RWMutex
 	keys []ownKey // the primary first
@@ -140,7 +145,7 @@ func newOwnKey(secret []byte, p Profile, primary bool) (ownKey, error) {
 	k.certificate = certificates[0]
 	k.Key = Key{
 		Fingerprint: k.certificate.Fingerprint(), Addresses: k.certificate.Addresses(), Profile: p, Primary: primary,
-		Created: k.certificate.Created(), Expires: k.certificate.Expires(),
+		Created: k.certificate.Created(), Expires: k.certificate.Expires(), Revoked: entity.Revoked(time.Now()),
 	}
 	k.sealKey, err = sealKeyOf(entity)
 	return k, err

@@ -17,6 +17,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"github.com/sealpost/sealpost/bridge/bridgetest/database"
 	"github.com/sealpost/sealpost/bridge/store"
 )
 
@@ -33,7 +34,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	v := &Vault{master: make([]byte, 32)}
 	_, _ = rand.Read(v.master)
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"), v.DatabaseKey())
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func (r *rig) open(t *testing.T) *Ring {
 
 func (r *rig) generate(t *testing.T, p Profile) Key {
 	t.Helper()
-	k, err := r.ring.Generate(t.Context(), p, []string{alice, "a@alpha.test"}, time.Now())
+	k, err := r.ring.Generate(t.Context(), p, []string{alice, "a@alpha.test"}, time.Now(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +81,11 @@ func TestEmptyRing(t *testing.T) {
 
 // A new key works, is what the profile says, and is there after a restart.
 func TestGenerate(t *testing.T) {
-	for _, p := range []Profile{Compatible, PQC} {
+	for _, p := range profiles {
 		t.Run(string(p), func(t *testing.T) {
 			r := newRig(t)
 			k := r.generate(t, p)
-			if !k.Primary || k.Profile != p || !slices.Equal(k.Addresses, []string{"a@alpha.test", alice}) || len(k.Fingerprint) != 40 {
+			if !k.Primary || k.Profile != p || !slices.Equal(k.Addresses, []string{"a@alpha.test", alice}) || len(k.Fingerprint) != map[bool]int{false: 40, true: 64}[kinds[p].v6] {
 				t.Errorf("%+v", k)
 			}
 			if years := k.Expires.Sub(k.Created).Hours() / 24 / 365; years != 3 {
@@ -94,7 +95,7 @@ func TestGenerate(t *testing.T) {
 				t.Errorf("after a restart: %+v", list)
 			}
 			c, err := r.ring.Certificate()
-			if err != nil || c.PostQuantum(time.Now()) != (p == PQC) {
+			if err != nil || c.PostQuantum(time.Now()) != (p == PQC || p == PQCV6) {
 				t.Error("post-quantum is wrong", err)
 			}
 			for _, address := range k.Addresses {
@@ -103,7 +104,7 @@ func TestGenerate(t *testing.T) {
 				}
 			}
 			algorithms(t, r.ring, p)
-			wantSEIPDv1(t, r.ring)
+			wantSEIPD(t, r.ring, map[bool]int{false: 1, true: 2}[kinds[p].v6])
 		})
 	}
 }
@@ -118,11 +119,13 @@ func algorithms(t *testing.T, r *Ring, p Profile) {
 	for _, s := range e.Subkeys {
 		got = append(got, s.PublicKey.PubKeyAlgo)
 	}
-	want := []packet.PublicKeyAlgorithm{packet.PubKeyAlgoEdDSA, packet.PubKeyAlgoECDH}
-	if p == PQC {
-		want = append(want, packet.PubKeyAlgoMlkem768X25519)
-	}
-	if !slices.Equal(got, want) || e.PrimaryKey.Version != 4 {
+	want := map[Profile][]packet.PublicKeyAlgorithm{
+		Compatible: {packet.PubKeyAlgoEdDSA, packet.PubKeyAlgoECDH},
+		V6:         {packet.PubKeyAlgoEd25519, packet.PubKeyAlgoX25519},
+		PQC:        {packet.PubKeyAlgoEdDSA, packet.PubKeyAlgoECDH, packet.PubKeyAlgoMlkem768X25519},
+		PQCV6:      {packet.PubKeyAlgoMldsa65Ed25519, packet.PubKeyAlgoMlkem768X25519},
+	}[p]
+	if !slices.Equal(got, want) || e.PrimaryKey.Version != map[bool]int{false: 4, true: 6}[kinds[p].v6] {
 		t.Errorf("algorithms %v, want %v", got, want)
 	}
 	if _, id := e.PrimaryIdentity(time.Now(), nil); id.Name != "<"+alice+">" {
@@ -130,8 +133,8 @@ func algorithms(t *testing.T, r *Ring, p Profile) {
 	}
 }
 
-// wantSEIPDv1: gpg 2.2 cannot read anything newer.
-func wantSEIPDv1(t *testing.T, r *Ring) {
+// wantSEIPD: gpg 2.2 cannot read anything newer than version 1, and version 6 keys ask for version 2.
+func wantSEIPD(t *testing.T, r *Ring, want int) {
 	t.Helper()
 	message := encrypt(t, r, "hello")
 	reader := packet.NewReader(bytes.NewReader(message))
@@ -141,7 +144,7 @@ func wantSEIPDv1(t *testing.T, r *Ring) {
 			t.Fatal("no encrypted data:", err)
 		}
 		if data, ok := p.(*packet.SymmetricallyEncrypted); ok {
-			if data.Version != 1 {
+			if data.Version != want {
 				t.Errorf("SEIPD version %d", data.Version)
 			}
 			break
@@ -153,6 +156,11 @@ func wantSEIPDv1(t *testing.T, r *Ring) {
 }
 
 func encrypt(t *testing.T, r *Ring, text string) []byte {
+	t.Helper()
+	return encryptAt(t, r, text, time.Now())
+}
+
+func encryptAt(t *testing.T, r *Ring, text string, at time.Time) []byte {
 	t.Helper()
 	c, err := r.Certificate()
 	if err != nil {
@@ -167,7 +175,8 @@ func encrypt(t *testing.T, r *Ring, text string) []byte {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	w, err := openpgp.Encrypt(&b, []*openpgp.Entity{to}, nil, []*openpgp.Entity{signer}, nil, &packet.Config{AEADConfig: &packet.AEADConfig{}})
+	w, err := openpgp.Encrypt(&b, []*openpgp.Entity{to}, nil, []*openpgp.Entity{signer}, nil,
+		&packet.Config{AEADConfig: &packet.AEADConfig{}, Time: func() time.Time { return at }})
 	if err == nil {
 		_, err = io.WriteString(w, text)
 	}
@@ -197,9 +206,11 @@ func decrypt(t *testing.T, r *Ring, message []byte) string {
 func TestGenerateRefuses(t *testing.T) {
 	r := newRig(t)
 	for name, f := range map[string]func() (Key, error){
-		"unknown profile": func() (Key, error) { return r.ring.Generate(t.Context(), "v3", []string{alice}, time.Now()) },
-		"no address":      func() (Key, error) { return r.ring.Generate(t.Context(), Compatible, nil, time.Now()) },
-		"bad address":     func() (Key, error) { return r.ring.Generate(t.Context(), Compatible, []string{"<a>"}, time.Now()) },
+		"unknown profile": func() (Key, error) { return r.ring.Generate(t.Context(), "v3", []string{alice}, time.Now(), false) },
+		"no address":      func() (Key, error) { return r.ring.Generate(t.Context(), Compatible, nil, time.Now(), false) },
+		"bad address": func() (Key, error) {
+			return r.ring.Generate(t.Context(), Compatible, []string{"<a>"}, time.Now(), false)
+		},
 	} {
 		if k, err := f(); err == nil {
 			t.Errorf("%s: %+v", name, k)

@@ -83,7 +83,7 @@ func TestGPGTakesOurKeys(t *testing.T) {
 				}
 				back := gpg.run(t, nil, "--passphrase", passphrase, "--armor", "--export-secret-keys", alice)
 				other := newRig(t)
-				if _, err := other.ring.Import(t.Context(), back, []byte(passphrase), []string{alice}); err != nil {
+				if _, err := other.ring.Import(t.Context(), back, []byte(passphrase), []string{alice}, time.Now()); err != nil {
 					t.Fatal(err)
 				}
 				one, _ := ours.ring.SealKey()
@@ -116,7 +116,7 @@ func TestWeTakeKeysOfGPG(t *testing.T) {
 				}
 				gpg.run(t, []byte(parameters+"\nName-Real: Alice\nName-Email: "+alice+"\nExpire-Date: 1y\n"+protection+"\n%commit\n"), "--generate-key")
 				exported := gpg.run(t, nil, "--passphrase", passphrase, "--export-secret-keys", alice)
-				k, err := ours.ring.Import(t.Context(), exported, []byte(passphrase), []string{alice})
+				k, err := ours.ring.Import(t.Context(), exported, []byte(passphrase), []string{alice}, time.Now())
 				if err != nil || len(k) != 1 || k[0].Expires.IsZero() {
 					t.Fatal(err, k)
 				}
@@ -151,7 +151,7 @@ func TestSubkeysAloneAreRefused(t *testing.T) {
 	gpg, ours := newGPG(t), newRig(t)
 	gpg.run(t, []byte("%no-protection\nKey-Type: eddsa\nKey-Curve: ed25519\nSubkey-Type: ecdh\nSubkey-Curve: cv25519\nName-Email: "+alice+"\n%commit\n"), "--generate-key")
 	exported := gpg.run(t, nil, "--export-secret-subkeys", alice)
-	if _, err := ours.ring.Import(t.Context(), exported, nil, []string{alice}); err == nil || !strings.Contains(err.Error(), "secret") {
+	if _, err := ours.ring.Import(t.Context(), exported, nil, []string{alice}, time.Now()); err == nil || !strings.Contains(err.Error(), "secret") {
 		t.Error(err)
 	}
 }
@@ -166,7 +166,7 @@ func TestWeTakeKeysOfSequoia(t *testing.T) {
 			t.Fatal(err)
 		}
 		ours := newRig(t)
-		if _, err := ours.ring.Import(t.Context(), exported, nil, []string{alice}); err != nil {
+		if _, err := ours.ring.Import(t.Context(), exported, nil, []string{alice}, time.Now()); err != nil {
 			t.Fatalf("%s: %v", suite, err)
 		}
 		if got := string(run(t, encrypt(t, ours.ring, "for sq"), "sq", "decrypt", "--recipient-key", path)); got != "for sq" {

@@ -1,0 +1,6 @@
+CREATE TABLE backup (
+  one     BIGINT PRIMARY KEY CHECK (one = 1),
+  created BIGINT NOT NULL DEFAULT 0,
+  drilled BIGINT NOT NULL DEFAULT 0,
+  keys    TEXT   NOT NULL DEFAULT ''
+);
