@@ -107,7 +107,7 @@ func (q Question) askMailbox(ctx context.Context, c Custodian, name string, p Pr
 	if err != nil {
 		return err
 	}
-	if err := box.Refresh(ctx); err != nil && ctx.Err() == nil && q.Stale != nil {
+	if err := box.Sync(ctx); err != nil && ctx.Err() == nil && q.Stale != nil {
 		q.Stale(c.Address, name)
 	}
 	a := &asked{Question: q, custodian: c, box: box, view: box.Snapshot(), found: found{}}

@@ -40,3 +40,22 @@ func TestCount(t *testing.T) {
 		t.Errorf("%+v", counted.Sample)
 	}
 }
+
+// What has arrived is found at once; without the provider what is known is, and that is said.
+func TestFreshAndStale(t *testing.T) {
+	r := newRig(t)
+	for n := 1; n <= 3; n++ {
+		r.deliver(alice, "INBOX", fmt.Sprintf("Subject: harbour %d\n\nx", n))
+		found, err := r.desk(noon).Search(t.Context(), Request{Query: "harbour"}, quiet)
+		check(t, err)
+		if len(found.Matching) != n || found.Accounting.NeedsAttention() {
+			t.Errorf("%d: %+v", n, found)
+		}
+	}
+	check(t, r.provider.Close())
+	found, err := r.desk(noon).Search(t.Context(), Request{Query: "harbour", Custodians: []string{alice}}, quiet)
+	check(t, err)
+	if len(found.Matching) != 3 || !slices.Contains(found.Accounting.Stale, alice+" INBOX") || !found.Accounting.NeedsAttention() {
+		t.Errorf("%+v %+v", found, found.Accounting)
+	}
+}
