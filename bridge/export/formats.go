@@ -98,8 +98,8 @@ type (
 	edrmRelationship struct {
 		XMLName xml.Name `xml:"Relationship"`
 		Type    string   `xml:"Type,attr"`
-		Parent  string   `xml:"ParentDocID,attr"`
-		Child   string   `xml:"ChildDocID,attr"`
+		Parent  string   `xml:"ParentDocId,attr"`
+		Child   string   `xml:"ChildDocId,attr"`
 	}
 )
 
