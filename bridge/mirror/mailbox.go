@@ -129,6 +129,11 @@ func (b *Mailbox) Refresh(ctx context.Context) error {
 	if b.isFresh() {
 		return nil
 	}
+	return b.Sync(ctx)
+}
+
+// Sync is Refresh for those who must have all there is at this moment, however fresh the state is.
+func (b *Mailbox) Sync(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshWait)
 	defer cancel()
 	if err := b.sync(ctx); err != nil {

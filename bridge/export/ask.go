@@ -1,0 +1,290 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/sealpost/sealpost/bridge/export/extract"
+	"github.com/sealpost/sealpost/bridge/export/query"
+	"github.com/sealpost/sealpost/bridge/mirror"
+)
+
+// Custodian is an account of this device: whose mail it is, and its mailboxes.
+type Custodian struct {
+	Address string
+	Mirror  *mirror.Mirror
+}
+
+// Question is what is asked for.
+type Question struct {
+	Custodians   []Custodian
+	Query        query.Expr // nil: everything
+	Since, Until time.Time  // sent from Since on and before Until; zero: no limit
+	EachTerm     bool       // also say of every message in the range which terms are true of it
+	// Stale, if not nil, is told of mailboxes whose state could not be compared with the provider's now: what is
+	// known of them is what was there at the last time.
+	Stale func(custodian, mailbox string)
+}
+
+// Outcome is what became of a message. Every message the mailboxes hold has exactly one.
+type Outcome string
+
+// The outcomes of asking. Matching goes on to become exported, a duplicate, or withheld.
+const (
+	OutOfRange  Outcome = "out-of-range" // not sent within the dates
+	NotMatching Outcome = "not-matching"
+	Matching    Outcome = "matching"
+	Undecided   Outcome = "undecided" // it, or something attached, cannot be read, and the rest does not decide
+	Unavailable Outcome = "unavailable"
+)
+
+// Answer is the outcome of one message. It is valid until the function it is given to returns.
+type Answer struct {
+	*Message
+	Outcome Outcome
+	Reason  string        // of Undecided and Unavailable; without names: it may be shown to those who are not to have the message
+	Hits    []*query.Term // with EachTerm: the terms that are true of a message in the range
+
+	family *family
+	blob   mirror.Blob
+	box    *mirror.Mailbox
+	mirror *mirror.Mirror
+}
+
+// Ask calls f for every message of the custodians' mailboxes, in the order of custodians, mailboxes by name, and UIDs. It
+// fails if it cannot be complete: without the provider, if there is mail that was never opened (mirror.ErrOffline).
+func (q Question) Ask(ctx context.Context, p Progress, f func(*Answer) error) error {
+	for _, c := range q.Custodians {
+		names, err := mailboxes(ctx, c.Mirror)
+		if err != nil {
+			return fmt.Errorf("mailboxes of %s: %w", c.Address, err)
+		}
+		for _, name := range names {
+			if err := q.askMailbox(ctx, c, name, p, f); err != nil {
+				return fmt.Errorf("mailbox %s of %s: %w", name, c.Address, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Progress is told after each message; total is 0 while unknown.
+type Progress func(mailbox string, done, total int)
+
+// mailboxes are the names of those that hold messages, in order.
+func mailboxes(ctx context.Context, m *mirror.Mirror) ([]string, error) {
+	list, err := m.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, info := range list {
+		if !slices.Contains(info.Attrs, imap.MailboxAttrNoSelect) && !slices.Contains(info.Attrs, imap.MailboxAttrNonExistent) {
+			names = append(names, info.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// asked is one question about one mailbox.
+type asked struct {
+	Question
+	custodian Custodian
+	box       *mirror.Mailbox
+	view      *mirror.Snapshot
+	found     found
+}
+
+func (q Question) askMailbox(ctx context.Context, c Custodian, name string, p Progress, f func(*Answer) error) error {
+	box, err := c.Mirror.Mailbox(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := box.Sync(ctx); err != nil && ctx.Err() == nil && q.Stale != nil {
+		q.Stale(c.Address, name)
+	}
+	a := &asked{Question: q, custodian: c, box: box, view: box.Snapshot(), found: found{}}
+	if err := a.narrow(ctx); err != nil {
+		return err
+	}
+	at := make(map[imap.UID]int, len(a.view.Messages))
+	uids := make([]imap.UID, len(a.view.Messages))
+	for i, m := range a.view.Messages {
+		uids[i], at[m.UID] = m.UID, i
+	}
+	done := 0
+	return box.Summaries(ctx, uids, func(uid imap.UID, s *mirror.Summary, err error) error {
+		answer, err := a.answer(ctx, a.view.Messages[at[uid]], s, err)
+		if err == nil {
+			err = f(&answer)
+		}
+		if answer.blob != nil {
+			err = errors.Join(err, answer.blob.Close())
+		}
+		done++
+		p(name, done, len(uids))
+		return err
+	})
+}
+
+// narrow asks the mirror's search for the words of every term about text: what it does not find need not be read.
+func (a *asked) narrow(ctx context.Context) error {
+	for _, t := range a.terms() {
+		if !isNarrowed(t) || len(a.view.Messages) == 0 {
+			continue
+		}
+		uids, err := a.box.Search(ctx, criterion(t), nil)
+		if err != nil {
+			return err
+		}
+		set := make(map[imap.UID]bool, len(uids))
+		for _, uid := range uids {
+			set[uid] = true
+		}
+		a.found[t] = set
+	}
+	return nil
+}
+
+func (a *asked) terms() []*query.Term {
+	if a.Query == nil {
+		return nil
+	}
+	return query.Terms(a.Query)
+}
+
+// answer decides about one message. s and failed are what the mirror has of it.
+func (a *asked) answer(ctx context.Context, m mirror.Message, s *mirror.Summary, failed error) (Answer, error) {
+	answer := Answer{Message: &Message{Custodian: a.custodian.Address, Mailbox: a.view.Name, UIDValidity: a.view.UIDValidity, UID: m.UID, Received: m.InternalDate}, box: a.box, mirror: a.custodian.Mirror}
+	if failed != nil {
+		answer.Outcome, answer.Reason = Unavailable, unavailable(failed)
+		return answer, fatal(ctx, failed)
+	}
+	message, err := newMessage(a.custodian.Address, a.view, m, s)
+	if err != nil {
+		return answer, err
+	}
+	answer.Message, answer.family = message, newFamily(message)
+	if sent := message.Sent(); !a.Since.IsZero() && sent.Before(a.Since) || !a.Until.IsZero() && !sent.Before(a.Until) {
+		answer.Outcome = OutOfRange
+		return answer, nil
+	}
+	j := &judged{family: answer.family, hidden: extract.Hidden(message.Structure), possible: func(t *query.Term) bool { return a.found[t][m.UID] }}
+	err = a.decide(ctx, j, &answer)
+	if err != nil && fatal(ctx, err) == nil {
+		answer.Outcome, answer.Reason, err = Unavailable, unavailable(err), nil
+	}
+	return answer, err
+}
+
+// decide asks about the message: without its text, and with it where that leaves something open.
+func (a *asked) decide(ctx context.Context, j *judged, answer *Answer) error {
+	truth := a.eval(j)
+	if j.Kind != mirror.Failed && (truth == query.Unknown || a.EachTerm && a.leavesOpen(j)) {
+		content, err := a.box.Content(ctx, j.UID)
+		if err != nil {
+			return err
+		}
+		answer.blob = content.Message
+		if err := j.family.read(ctx, content.Message); err != nil {
+			return err
+		}
+		j.read = true
+		truth = a.eval(j)
+	}
+	answer.conclude(truth, j)
+	if a.EachTerm {
+		for _, t := range a.terms() {
+			if j.truth(t) == query.True {
+				answer.Hits = append(answer.Hits, t)
+			}
+		}
+	}
+	return nil
+}
+
+func (a *asked) eval(j *judged) query.Truth {
+	if a.Query == nil {
+		return query.True
+	}
+	return a.Query.Eval(j.truth)
+}
+
+func (a *asked) leavesOpen(j *judged) bool {
+	return slices.ContainsFunc(a.terms(), func(t *query.Term) bool { return j.truth(t) == query.Unknown })
+}
+
+func (a *Answer) conclude(truth query.Truth, j *judged) {
+	switch truth {
+	case query.True:
+		a.Outcome = Matching
+	case query.False:
+		a.Outcome = NotMatching
+	default:
+		a.Outcome, a.Reason = Undecided, undecided(j)
+	}
+}
+
+// undecided says in words what leaves the query open.
+func undecided(j *judged) string {
+	if j.Kind == mirror.Failed {
+		return "it cannot be decrypted: " + j.status["reason"]
+	}
+	var reasons []string
+	for _, d := range j.documents {
+		for _, s := range d.text.Skipped {
+			if s.Reason.Open() && !slices.Contains(reasons, string(s.Reason)) {
+				reasons = append(reasons, string(s.Reason))
+			}
+		}
+	}
+	return "something in it cannot be read: " + strings.Join(reasons, ", ")
+}
+
+// unavailable says in words why the mirror does not have a message; what it says of its cause is not for others.
+func unavailable(err error) string {
+	if errors.Is(err, mirror.ErrExpunged) {
+		return "it was deleted while it was looked at"
+	}
+	return "it could not be opened"
+}
+
+// isRefusal says whether the provider refused, which it will do again.
+func isRefusal(err error) bool {
+	var refused *imap.Error
+	return errors.As(err, &refused)
+}
+
+// fatal are errors after which an answer would not be complete.
+func fatal(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, mirror.ErrExpunged) {
+		return nil
+	}
+	if errors.Is(err, mirror.ErrOffline) {
+		return err
+	}
+	return nil
+}
+
+// ensure reads the texts of a matching message and gives its bytes.
+func (a *Answer) ensure(ctx context.Context) (mirror.Blob, error) {
+	if a.blob != nil {
+		return a.blob, nil
+	}
+	content, err := a.box.Content(ctx, a.UID)
+	if err != nil {
+		return nil, err
+	}
+	a.blob = content.Message
+	return a.blob, a.family.read(ctx, content.Message)
+}
