@@ -37,7 +37,11 @@ func checkExample(t *testing.T, n *kong.Node) {
 		return
 	}
 	example, _, _ = strings.Cut(example, "\n")
-	if !strings.Contains(example, n.FullPath()) {
+	path := n.FullPath()
+	if n.Parent.DefaultCmd == n { // its name may be left out
+		path = n.Parent.FullPath()
+	}
+	if !strings.Contains(example, path) {
 		t.Errorf("%s: the example is %q", n.FullPath(), example)
 	}
 }
