@@ -268,7 +268,11 @@ func autocryptFor(author string, own *keydisc.Certificate) (string, error) {
 	if !slices.Contains(own.Addresses(), author) {
 		return "", nil
 	}
-	return pgpmime.AutocryptValue(author, own)
+	value, err := pgpmime.AutocryptValue(author, own)
+	if errors.Is(err, pgpmime.ErrAutocryptSize) {
+		return "", nil
+	}
+	return value, err
 }
 
 // copyFor is the message as it is, with our certificate in the Autocrypt field.

@@ -3,6 +3,7 @@ package pgpmime
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,9 +17,13 @@ import (
 // maxAutocrypt is the longest Autocrypt value (Autocrypt 1.1 §2.1).
 const maxAutocrypt = 10 << 10
 
+// ErrAutocryptSize says that a certificate is larger than the field may be, as those with post-quantum signatures are. Mail
+// goes without it then: others find the certificate where it is published.
+var ErrAutocryptSize = errors.New("the certificate is too large for an Autocrypt field")
+
 // AutocryptValue is the value of an Autocrypt header field (Autocrypt 1.1 §2.1) for the
 // address: a minimal certificate, keydata last, with spaces where the writer may fold;
-// prefer-encrypt=mutual.
+// prefer-encrypt=mutual. The error unwraps to ErrAutocryptSize if there is no room for it.
 func AutocryptValue(address string, c *keydisc.Certificate) (string, error) {
 	return autocryptValue(address, c, "prefer-encrypt=mutual; ", time.Now())
 }
@@ -37,7 +42,7 @@ func autocryptValue(address string, c *keydisc.Certificate, attributes string, a
 	}
 	value := "addr=" + address + "; " + attributes + "keydata=" + spaced(base64.StdEncoding.EncodeToString(key))
 	if len(value) > maxAutocrypt {
-		return "", fmt.Errorf("header field Autocrypt: certificate %s is too large for it", c.Fingerprint())
+		return "", fmt.Errorf("certificate %s: %w", c.Fingerprint(), ErrAutocryptSize)
 	}
 	return value, nil
 }

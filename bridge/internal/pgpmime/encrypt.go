@@ -156,6 +156,9 @@ func innerFields(h head, outer []Field, o EncryptOptions) ([]Field, error) {
 	inner := ownFields(h.fields)
 	for _, g := range o.Gossip {
 		value, err := autocryptValue(g.Address, g.Certificate, "", o.Time)
+		if errors.Is(err, ErrAutocryptSize) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
