@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,8 @@ const maxImport = 1 << 20
 
 // Import adds transferable secret keys, armored or binary, unlocking them with the
 // passphrase if they are protected, and makes the first of them primary. A key that is there already gains what the
-// other copy has: nothing is lost. It refuses keys without a user ID of the account's addresses, keys that
-// cannot encrypt and sign, and public keys.
+// other copy has: nothing is lost. Keys without a user ID of the account's addresses are left out, and refused if there are
+// no others; so are keys that cannot encrypt and sign, and public keys.
 func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []string, now time.Time) ([]Key, error) {
 	if len(data) > maxImport {
 		return nil, fmt.Errorf("the file is larger than %d bytes; export one key only", maxImport)
@@ -33,17 +34,30 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	var added []ownKey
+	var others error
 	for _, entity := range entities {
 		k, err := r.importable(entity, passphrase, addresses, now)
+		var other *otherAddressError
+		if errors.As(err, &other) { // a backup of a mail program with several accounts has such
+			others = errors.Join(others, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err))
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err)
 		}
 		added = append(added, k)
 	}
 	if len(added) == 0 {
-		return nil, errors.New("the file holds no key")
+		return nil, cmp.Or(others, errors.New("the file holds no key"))
 	}
 	return r.add(ctx, added, true)
+}
+
+// otherAddressError says that a key is not for the account.
+type otherAddressError struct{ has, wanted []string }
+
+func (e *otherAddressError) Error() string {
+	return fmt.Sprintf("it is for %s, not for %s; add a user ID to it, or an alias to the account", strings.Join(e.has, ", "), strings.Join(e.wanted, ", "))
 }
 
 func (r *Ring) importable(entity *openpgp.Entity, passphrase []byte, addresses []string, now time.Time) (ownKey, error) {
@@ -83,7 +97,7 @@ func forOneOf(has, wanted []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("it is for %s, not for %s; add a user ID to it, or an alias to the account", strings.Join(has, ", "), strings.Join(wanted, ", "))
+	return &otherAddressError{has, wanted}
 }
 
 // withOwn is a key together with our copy of it, if there is one, and with the subkeys that other devices have made of it.
