@@ -153,6 +153,16 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.journal = &journal{db: b.db}
 	b.audit = audit.New(b.db, b.now)
 	b.metrics = metrics.New()
+	b.SetPolicy(o.Policy)
+	for _, part := range []func(context.Context, Options) error{b.openContacts, b.openOutbox, b.openAccounts, b.openDevices} {
+		if err := part(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Bridge) openContacts(_ context.Context, o Options) (err error) {
 	o.Keydisc.Log, o.Keydisc.Now = b.log, b.now
 	o.Keydisc.Asked = func(m keydisc.Method, result string, took time.Duration) { b.metrics.LookedUp(string(m), result, took) }
 	b.finder, err = keydisc.New(o.Keydisc)
@@ -161,6 +171,10 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	}
 	b.contacts = contacts.New(contacts.Options{DB: b.db, Finder: b.finder, UseAutocrypt: o.UseAutocrypt, Log: b.log, Now: b.now,
 		Changed: b.noteTrust, Lists: o.Lists, VerifyEvery: o.VerifyEvery})
+	return nil
+}
+
+func (b *Bridge) openOutbox(_ context.Context, o Options) (err error) {
 	queue := outbox.Options{DB: b.db, Provider: b.providerOf, Undeliverable: b.bounce, Log: b.log}
 	if o.Database != "" { // whose pages are not encrypted
 		queue.Seal, queue.Unseal = b.vault.Seal, b.vault.Unseal
@@ -170,7 +184,10 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	b.metrics.WatchQueue(b.outbox.Waiting, b.now)
-	b.SetPolicy(o.Policy)
+	return nil
+}
+
+func (b *Bridge) openAccounts(ctx context.Context, o Options) error {
 	for _, account := range o.Accounts {
 		a, err := b.newAccount(ctx, account)
 		if err != nil {
@@ -178,6 +195,10 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 		}
 		b.accounts = append(b.accounts, a)
 	}
+	return nil
+}
+
+func (b *Bridge) openDevices(_ context.Context, o Options) error {
 	for _, device := range o.Devices {
 		d, err := b.newDevice(device)
 		if err != nil {

@@ -50,6 +50,25 @@ type Client struct {
 // error is a *Refusal: nothing left the device, or, if a part did and the rest could not be queued,
 // it is permanent and names those who get nothing.
 func (a *Account) Submit(ctx context.Context, e Envelope, message io.Reader) error {
+	start := time.Now()
+	err := a.submit(ctx, e, message)
+	a.bridge.metrics.Submitted(resultOf(err), time.Since(start))
+	return err
+}
+
+// resultOf is what a submission came to, for the metrics.
+func resultOf(err error) string {
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		return "accepted"
+	case errors.As(err, &refusal):
+		return string(refusal.Reason)
+	}
+	return "error"
+}
+
+func (a *Account) submit(ctx context.Context, e Envelope, message io.Reader) error {
 	m, err := a.receive(e, message)
 	if err != nil {
 		return err
@@ -380,6 +399,7 @@ func (a *Account) record(ctx context.Context, m *outgoing, recipients []recipien
 	}
 	entries := make([]audit.Entry, len(recipients))
 	for i, r := range recipients {
+		a.bridge.metrics.Decided(r.Decision.String(), string(r.Reason))
 		entries[i] = audit.Entry{
 			Time: a.bridge.now(), Account: a.Address(), Event: "submit", MessageID: m.messageID,
 			Recipient: r.Address, Decision: r.Decision.String(), Rule: r.Rule, Reason: string(r.Reason), Detail: detail,

@@ -33,7 +33,7 @@ func New() *Metrics {
 			Name: "sealpost_decisions_total", Help: "Decisions about one recipient of an outgoing message.",
 		}, []string{"decision", "reason"}),
 		messages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "sealpost_submission_seconds", Help: "Time from the end of an outgoing message to the answer.", Buckets: buckets,
+			Name: "sealpost_submission_seconds", Help: "Time from the beginning of an outgoing message to the answer.", Buckets: buckets,
 		}, []string{"result"}),
 		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sealpost_opened_total", Help: "Incoming messages by how they came and what their signature is worth.",
