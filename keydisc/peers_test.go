@@ -4,6 +4,7 @@ package keydisc
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,4 +80,35 @@ func gnupgOf(t *testing.T, c *Certificate) (fingerprint string, addresses []stri
 		}
 	}
 	return fingerprint, addresses
+}
+
+// TestDirectoryMadeByGnuPG: a Web Key Directory that gpg-wks-client has written is served over HTTPS, and what it published is
+// found, as gpg reads it.
+func TestDirectoryMadeByGnuPG(t *testing.T) {
+	tree := t.TempDir()
+	if err := os.Mkdir(filepath.Join(tree, "example.com"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{"bob@example.com", "Joe.Doe@example.com"} {
+		key := filepath.Join(t.TempDir(), "key.pgp")
+		if err := os.WriteFile(key, generatedFor(t, address).Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "gpg-wks-client", nil, "/usr/lib/gnupg/gpg-wks-client", "-C", tree, "--install-key", key, address)
+	}
+	files := http.FileServer(http.Dir(filepath.Join(tree, "example.com")))
+	w := serve(t, http.StripPrefix("/.well-known/openpgpkey/example.com", files).ServeHTTP)
+	f := w.finder(t, w.bravo(), WKD)
+	for _, address := range []string{"bob@example.com", "joe.doe@example.com"} {
+		answer := f.Find(t.Context(), address)
+		if !answer.Conclusive || len(answer.Found) != 1 {
+			t.Fatalf("%s: %+v", address, answer)
+		}
+		if _, addresses := gnupgOf(t, answer.Found[0].Certificate); len(addresses) != 1 || !strings.EqualFold(addresses[0], address) {
+			t.Errorf("gpg reads %v", addresses)
+		}
+	}
+	if answer := f.Find(t.Context(), "nobody@example.com"); !answer.Conclusive || len(answer.Found) != 0 {
+		t.Errorf("nobody: %+v", answer)
+	}
 }
