@@ -40,6 +40,7 @@ type Options struct {
 	UseAutocrypt bool            // certificates in Autocrypt fields count
 	Lists        []contacts.List // in which organisations vouch for certificates
 	VerifyEvery  time.Duration   // how long a comparison counts as recent; 0: for ever
+	KeepLog      time.Duration   // how long the decision log is kept; 0: for ever
 	Log          *slog.Logger
 	Now          func() time.Time // nil: time.Now
 }
@@ -76,6 +77,7 @@ type Bridge struct {
 	metrics  *metrics.Metrics
 	journal  *journal
 	policy   atomic.Pointer[Policy]
+	keepLog  time.Duration
 	accounts []*Account
 	devices  []*Device
 	logins   logins
@@ -86,7 +88,7 @@ type Bridge struct {
 // Open unlocks the vault, opens the database and puts the accounts together. Nothing is
 // connected before Run.
 func Open(ctx context.Context, o Options) (*Bridge, error) {
-	b := &Bridge{log: o.Log, now: o.Now, spoolDir: filepath.Join(o.StateDir, "spool"), trustChanged: make(chan struct{}, 1)}
+	b := &Bridge{log: o.Log, now: o.Now, keepLog: o.KeepLog, spoolDir: filepath.Join(o.StateDir, "spool"), trustChanged: make(chan struct{}, 1)}
 	if b.now == nil {
 		b.now = time.Now
 	}
@@ -215,6 +217,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { return b.outbox.Run(inner) })
 	group.Go(func() error { return b.followTrust(inner) })
 	group.Go(func() error { return b.watchDevices(inner) })
+	group.Go(func() error { return b.pruneLog(inner) })
 	group.Go(func() error { return b.contacts.Run(inner) })
 	for _, a := range b.accounts {
 		group.Go(func() error { return a.run(inner) })

@@ -46,26 +46,28 @@ func New(db *store.DB, now func() time.Time) *Log { return &Log{db: db, now: now
 
 // Append writes the entries in one transaction; Seq, Time (if zero), Prev and Hash are filled in.
 func (l *Log) Append(ctx context.Context, entries ...Entry) error {
-	err := l.db.Write(ctx, func(tx *sql.Tx) error {
-		seq, hash, err := head(ctx, tx)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			seq++
-			e.Seq, e.Prev = seq, hash
-			if hash, err = l.insert(ctx, tx, e); err != nil {
-				return err
-			}
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO audit_head (one, seq, hash) VALUES (1, ?, ?)
-			ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`, seq, hash)
-		return err
-	})
+	err := l.db.Write(ctx, func(tx *sql.Tx) error { return l.append(ctx, tx, entries) })
 	if err != nil {
 		return fmt.Errorf("decision log: %w", err)
 	}
 	return nil
+}
+
+func (l *Log) append(ctx context.Context, tx *sql.Tx, entries []Entry) error {
+	seq, hash, err := head(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		seq++
+		e.Seq, e.Prev = seq, hash
+		if hash, err = l.insert(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO audit_head (one, seq, hash) VALUES (1, ?, ?)
+		ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`, seq, hash)
+	return err
 }
 
 func (l *Log) insert(ctx context.Context, tx *sql.Tx, e Entry) (hash string, err error) {
@@ -105,7 +107,7 @@ func head(ctx context.Context, q queryer) (seq int64, hash string, err error) {
 // List returns entries after seq, oldest first, at most limit.
 func (l *Log) List(ctx context.Context, after int64, limit int) ([]Entry, error) {
 	var entries []Entry
-	err := each(ctx, l.db.Read(), after, limit, func(_ int64, text, hash string) error {
+	err := each(ctx, l.db.Read(), after, int64(limit), func(_ int64, text, hash string) error {
 		var e Entry
 		if err := json.Unmarshal([]byte(text), &e); err != nil {
 			return err
@@ -117,7 +119,7 @@ func (l *Log) List(ctx context.Context, after int64, limit int) ([]Entry, error)
 	return entries, err
 }
 
-func each(ctx context.Context, q queryer, after int64, limit int, f func(seq int64, text, hash string) error) error {
+func each(ctx context.Context, q queryer, after, limit int64, f func(seq int64, text, hash string) error) error {
 	rows, err := q.QueryContext(ctx, `SELECT seq, entry, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`, after, limit)
 	if err != nil {
 		return fmt.Errorf("decision log: %w", err)
@@ -139,6 +141,9 @@ func each(ctx context.Context, q queryer, after int64, limit int, f func(seq int
 	return nil
 }
 
+// maxEntries is all of them.
+const maxEntries = math.MaxInt64
+
 // errBroken stops Verify at the first bad entry.
 var errBroken = errors.New("the chain is broken")
 
@@ -154,8 +159,13 @@ func (l *Log) Verify(ctx context.Context) (checked, broken int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("decision log: %w", err)
 	}
-	prev := ""
-	err = each(ctx, tx, math.MinInt64, math.MaxInt64, func(seq int64, text, hash string) error {
+	first, prev, err := base(ctx, tx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("decision log: %w", err)
+	}
+	checked = first
+	defer func() { checked -= first }()
+	err = each(ctx, tx, math.MinInt64, maxEntries, func(seq int64, text, hash string) error {
 		var e Entry
 		if json.Unmarshal([]byte(text), &e) != nil || seq != checked+1 || e.Seq != seq || e.Prev != prev || hashOf([]byte(text)) != hash {
 			return errBroken

@@ -213,6 +213,9 @@ func (c *checker) policy(p Policy) {
 	if p.VerifyEvery != 0 && p.VerifyEvery < Duration(day) {
 		c.bad("policy.verify_every", p.VerifyEvery.String()+" is too short", `choose "1d" or more, or "0" for no reminder`)
 	}
+	if p.KeepLog != 0 && p.KeepLog < Duration(30*day) {
+		c.bad("policy.keep_log", p.KeepLog.String()+" is too short", `choose "30d" or more, or "0" to keep it for ever`)
+	}
 	for i, r := range p.Rules {
 		key := fmt.Sprintf("policy.rule.%d", i)
 		c.pattern(key+".match", r.Match)

@@ -80,7 +80,9 @@ type Policy struct {
 	SubjectClear   string `toml:"subject_clear"`
 	// VerifyEvery is how long a comparison of safety numbers counts as recent; 0: for ever.
 	VerifyEvery Duration `toml:"verify_every"`
-	Rules       []Rule   `toml:"rule"`
+	// KeepLog is how long the decision log is kept; 0: for ever.
+	KeepLog Duration `toml:"keep_log"`
+	Rules   []Rule   `toml:"rule"`
 }
 
 // Rule applies to recipients that match; the first match wins.

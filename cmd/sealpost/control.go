@@ -74,6 +74,7 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, outboxCancelOperation)
 	handle(mux, s, logListOperation)
 	handle(mux, s, logVerifyOperation)
+	handle(mux, s, logPruneOperation)
 	return mux
 }
 

@@ -73,6 +73,7 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 		Unlock:       bridge.UnlockOptions{Methods: cfg.Vault.Unlock, PassphraseFile: passphraseFile},
 		Policy:       policyOf(cfg.Policy),
 		Keydisc:      finderOptions(cfg.Keydisc),
+		KeepLog:      time.Duration(cfg.Policy.KeepLog),
 		UseAutocrypt: slices.Contains(cfg.Keydisc.Methods, "autocrypt"),
 		VerifyEvery:  time.Duration(cfg.Policy.VerifyEvery),
 		Log:          log,

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,16 +17,23 @@ import (
 type logCmd struct {
 	Show   logShowCmd   `cmd:"" default:"withargs" help:"Show the decisions (the default)."`
 	Verify logVerifyCmd `cmd:"" help:"Check that no entry was changed or removed."`
+	Prune  logPruneCmd  `cmd:"" help:"Remove old entries; what is left can still be verified."`
 }
 
 func (logCmd) Help() string { return "Example:\n\n    sealpost log --follow" }
 
 type logShowCmd struct {
-	Follow bool `help:"Go on showing new entries until interrupted."`
-	JSON   bool `help:"Print one JSON object a line."`
+	Follow  bool   `help:"Go on showing new entries until interrupted."`
+	Since   string `help:"Only entries from this day on (UTC)." placeholder:"2026-01-31"`
+	Until   string `help:"Only entries up to this day, and on it." placeholder:"2026-12-31"`
+	Address string `help:"Only entries in which the address sends or receives." placeholder:"ADDRESS"`
+	CSV     bool   `name:"csv" help:"Print comma-separated values with a header (RFC 4180)." xor:"form"`
+	JSON    bool   `help:"Print one JSON object a line." xor:"form"`
 }
 
-func (logShowCmd) Help() string { return "Example:\n\n    sealpost log show --follow --json" }
+func (logShowCmd) Help() string {
+	return "Example:\n\n    sealpost log show --since 2026-01-01 --csv\n\nAll of it as JSON can be verified elsewhere: sealpost log --json > log.jsonl, then sealpost log verify log.jsonl."
+}
 
 // page is how many entries travel at once.
 const page = 1000
@@ -38,6 +48,11 @@ var logListOperation = operation[int64, []audit.Entry]{"log-list", false, func(c
 
 // Run implements the command.
 func (c logShowCmd) Run(ctx context.Context, g *globals) error {
+	wanted, err := c.filter()
+	if err != nil {
+		return err
+	}
+	out := c.printer(g)
 	for after := int64(0); ; {
 		entries, err := call(ctx, g, logListOperation, after)
 		if err != nil {
@@ -45,7 +60,10 @@ func (c logShowCmd) Run(ctx context.Context, g *globals) error {
 		}
 		for _, e := range entries {
 			after = e.Seq
-			if err := c.print(g, e); err != nil {
+			if !wanted(e) {
+				continue
+			}
+			if err := out(e); err != nil {
 				return err
 			}
 		}
@@ -63,10 +81,55 @@ func (c logShowCmd) Run(ctx context.Context, g *globals) error {
 	}
 }
 
-func (c logShowCmd) print(g *globals, e audit.Entry) error {
-	if c.JSON {
-		return json.NewEncoder(g.stdout).Encode(e)
+// filter says whether an entry is asked for.
+func (c logShowCmd) filter() (func(audit.Entry) bool, error) {
+	since, until := time.Time{}, time.Time{}
+	var err error
+	if c.Since != "" {
+		if since, err = time.Parse(time.DateOnly, c.Since); err != nil {
+			return nil, fmt.Errorf("%w: --since %q is no day; write it as 2026-01-31", errUsage, c.Since)
+		}
 	}
+	if c.Until != "" {
+		if until, err = time.Parse(time.DateOnly, c.Until); err != nil {
+			return nil, fmt.Errorf("%w: --until %q is no day; write it as 2026-12-31", errUsage, c.Until)
+		}
+		until = until.AddDate(0, 0, 1)
+	}
+	return func(e audit.Entry) bool {
+		return !e.Time.Before(since) && (until.IsZero() || e.Time.Before(until)) &&
+			(c.Address == "" || strings.EqualFold(e.Account, c.Address) || strings.EqualFold(e.Recipient, c.Address))
+	}, nil
+}
+
+// printer prints entries in the form that was asked for.
+func (c logShowCmd) printer(g *globals) func(audit.Entry) error {
+	switch {
+	case c.JSON:
+		return func(e audit.Entry) error { return json.NewEncoder(g.stdout).Encode(e) }
+	case c.CSV:
+		w := csv.NewWriter(g.stdout)
+		_ = w.Write([]string{"seq", "time", "account", "event", "message_id", "recipient", "decision", "rule", "reason", "fingerprint", "mailbox", "detail"})
+		w.Flush()
+		return func(e audit.Entry) error {
+			_ = w.Write([]string{strconv.FormatInt(e.Seq, 10), e.Time.UTC().Format(time.RFC3339), e.Account, e.Event, harmless(e.MessageID), e.Recipient, e.Decision,
+				harmless(e.Rule), e.Reason, e.Fingerprint, harmless(e.Mailbox), harmless(e.Detail)})
+			w.Flush()
+			return w.Error()
+		}
+	}
+	return func(e audit.Entry) error { return c.print(g, e) }
+}
+
+// harmless keeps what others wrote from being a formula in a spreadsheet.
+func harmless(s string) string {
+	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+func (c logShowCmd) print(g *globals, e audit.Entry) error {
 	words := []string{e.Time.Local().Format(time.DateTime), e.Account, e.Event}
 	for _, w := range []string{e.Decision, e.Recipient, e.Mailbox, e.Rule, e.Reason, e.Fingerprint, e.Detail} {
 		if w != "" {
@@ -78,7 +141,8 @@ func (c logShowCmd) print(g *globals, e audit.Entry) error {
 }
 
 type logVerifyCmd struct {
-	JSON bool `help:"Print JSON."`
+	File string `arg:"" optional:"" help:"A log as sealpost log --json printed it, instead of the one here." type:"existingfile"`
+	JSON bool   `help:"Print JSON."`
 }
 
 func (logVerifyCmd) Help() string {
@@ -87,17 +151,32 @@ func (logVerifyCmd) Help() string {
 
 type logVerification struct {
 	Checked int64 `json:"checked"`
-	Broken  int64 `json:"broken"` // the first bad entry; 0: none
+	Broken  int64 `json:"broken"` // the first bad entry (of a file: line); 0: none
+	// Last is the hash of the last entry of a file: noted elsewhere, it tells whether later entries were cut off.
+	Last string `json:"last,omitempty"`
 }
 
 var logVerifyOperation = operation[none, logVerification]{"log-verify", false, func(ctx context.Context, s *service, _ none, _ bridge.Progress) (logVerification, error) {
 	checked, broken, err := s.bridge.Audit().Verify(ctx)
-	return logVerification{checked, broken}, err
+	return logVerification{Checked: checked, Broken: broken}, err
 }}
+
+func (c logVerifyCmd) verify(ctx context.Context, g *globals) (v logVerification, err error) {
+	if c.File == "" {
+		return call(ctx, g, logVerifyOperation, none{})
+	}
+	f, err := os.Open(c.File)
+	if err != nil {
+		return v, err
+	}
+	defer f.Close()
+	v.Checked, v.Broken, v.Last, err = audit.VerifyExport(f)
+	return v, err
+}
 
 // Run implements the command.
 func (c logVerifyCmd) Run(ctx context.Context, g *globals) error {
-	v, err := call(ctx, g, logVerifyOperation, none{})
+	v, err := c.verify(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -108,9 +187,47 @@ func (c logVerifyCmd) Run(ctx context.Context, g *globals) error {
 		fmt.Fprintf(g.stdout, "The chain is broken at entry %d: it or one near it was changed or removed.\n", v.Broken)
 	default:
 		fmt.Fprintf(g.stdout, "%d entries, the chain is whole.\n", v.Checked)
+		if v.Last != "" {
+			fmt.Fprintf(g.stdout, "The last entry's hash: %s\n", v.Last)
+		}
 	}
 	if err == nil && v.Broken > 0 {
 		err = errAttention
 	}
 	return err
+}
+
+type logPruneCmd struct {
+	Before string `required:"" help:"Remove what was decided before this day (UTC)." placeholder:"2026-01-31"`
+	JSON   bool   `help:"Print JSON."`
+}
+
+func (logPruneCmd) Help() string {
+	return "Example:\n\n    sealpost log prune --before 2025-01-01\n\nThe removal is an entry of the log itself. [policy] keep_log does it by itself every day."
+}
+
+type logPruned struct {
+	Removed int64 `json:"removed"`
+}
+
+var logPruneOperation = operation[time.Time, logPruned]{"log-prune", false, func(ctx context.Context, s *service, before time.Time, _ bridge.Progress) (logPruned, error) {
+	removed, err := s.bridge.Audit().Prune(ctx, before)
+	return logPruned{removed}, err
+}}
+
+// Run implements the command.
+func (c logPruneCmd) Run(ctx context.Context, g *globals) error {
+	before, err := time.Parse(time.DateOnly, c.Before)
+	if err != nil || before.After(time.Now()) {
+		return fmt.Errorf("%w: --before %q is no day of the past; write it as 2026-01-31", errUsage, c.Before)
+	}
+	pruned, err := call(ctx, g, logPruneOperation, before)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return g.printJSON(pruned)
+	}
+	fmt.Fprintf(g.stdout, "%d entries removed.\n", pruned.Removed)
+	return nil
 }
