@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 // of its own; testdata/script/README.md describes what it finds and the commands there are.
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 
-// scriptDeadline ends a script in which a command does not.
-const scriptDeadline = 2 * time.Minute
+// scriptDeadline ends scripts in which a command does not.
+const scriptDeadline = 6 * time.Minute
 
 func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{

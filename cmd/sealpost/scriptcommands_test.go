@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -204,6 +206,7 @@ func addAccount(ts *testscript.TestScript, neg bool, args []string) {
 	name := args[0]
 	if _, err := os.Stat(ts.Getenv("SEALPOST_CONFIG")); err != nil {
 		ts.Check(os.WriteFile(ts.Getenv("SEALPOST_CONFIG"), []byte(ts.ReadFile(ts.MkAbs("base.toml"))), 0o600))
+		quickVault(ts)
 	}
 	flags := []string{
 		"init", "--address", addressOf(ts, name), "--imap", ts.Getenv("IMAP_URL"), "--smtp", ts.Getenv("SMTP_URL"), "--ca-file", ts.Getenv("CA"),
@@ -211,6 +214,19 @@ func addAccount(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(ts.Exec("sealpost", append(flags, args[1:]...)...))
 }
+
+// quickVault puts a vault into the usual state folder, unless that is there, which costs next to nothing to unlock: most of the
+// time of the scripts would go into Argon2 otherwise. Its passphrase is the one in the file passphrase.
+func quickVault(ts *testscript.TestScript) {
+	state := ts.MkAbs("state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		return
+	}
+	ts.Check(os.WriteFile(filepath.Join(state, "vault.json"), quickVaultFile, 0o600))
+}
+
+//go:embed testdata/quick-vault.json
+var quickVaultFile []byte
 
 func addressOf(ts *testscript.TestScript, name string) string {
 	for _, u := range users {
