@@ -199,6 +199,45 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
+// between does something before the second query.
+type between struct {
+	ready
+	queries *int
+	do      func()
+}
+
+func (b between) next() {
+	if *b.queries++; *b.queries == 2 {
+		b.do()
+	}
+}
+
+func (b between) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	b.next()
+	return b.ready.QueryContext(ctx, query, args...)
+}
+
+func (b between) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	b.next()
+	return b.ready.QueryRowContext(ctx, query, args...)
+}
+
+// TestFindMeanwhileIsNoDefiniteNone: a search that finds a certificate while a lookup reads the database must not look to that as if it
+// had found none: mail would go clear.
+func TestFindMeanwhileIsNoDefiniteNone(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.answers(keydisc.WKD, bob, "bob"))
+	found := func() {
+		if l := w.book.Lookup(t.Context(), bob); l.Usable != nil {
+			t.Error(l.Usable)
+		}
+	}
+	r, last, err := w.book.recallFrom(t.Context(), between{ready{w.book.options.DB}, new(int), found}, bob)
+	if err != nil || r.pinned == nil && !last.concluded.IsZero() {
+		t.Errorf("known %v, concluded %v, %v", r.pinned, last.concluded, err)
+	}
+}
+
 func TestSearchIsShared(t *testing.T) {
 	w := newWorld(t)
 	first := w.book.search(bob)

@@ -114,11 +114,17 @@ func unknown(address string, cause error) Lookup {
 }
 
 func (b *Book) recall(ctx context.Context, address string) (record, asked, error) {
-	r, err := b.load(ctx, ready{b.options.DB}, address)
+	return b.recallFrom(ctx, ready{b.options.DB}, address)
+}
+
+// recallFrom reads when the network was asked before it reads what is known: a search that ends between the two must not look like
+// one that found nothing.
+func (b *Book) recallFrom(ctx context.Context, q querier, address string) (record, asked, error) {
+	last, err := loadAsked(ctx, q, address)
 	if err != nil {
-		return r, asked{}, store.Explain(err)
+		return record{}, last, store.Explain(err)
 	}
-	last, err := loadAsked(ctx, ready{b.options.DB}, address)
+	r, err := b.load(ctx, q, address)
 	return r, last, store.Explain(err)
 }
 
