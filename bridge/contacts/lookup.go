@@ -41,12 +41,10 @@ type Lookup struct {
 // Without the network, pins are served for as long as the certificates themselves are valid. That there is none is
 // known for an hour; then it is an open question again, as it is for somebody whom a list may name that was never taken in.
 func (b *Book) Lookup(ctx context.Context, address string) Lookup {
+	awaited := b.awaited(ctx, address) // before: a list that is taken in meanwhile was not heard
 	l := b.lookup(ctx, address)
-	if !errors.Is(l.Usable, ErrNone) || !l.Conclusive {
-		return l
-	}
-	if err := b.awaited(ctx, address); err != nil {
-		l.Conclusive, l.Cause = false, err
+	if awaited != nil && l.Conclusive && errors.Is(l.Usable, ErrNone) {
+		l.Conclusive, l.Cause = false, awaited
 	}
 	return l
 }
