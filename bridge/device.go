@@ -19,6 +19,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/outbox"
 )
 
 // A device is a camera, a scanner, a sensor: it knows a server, a user name and a password, and nothing of encryption. Its lane
@@ -230,14 +231,14 @@ func (d *Device) deliver(ctx context.Context, m *outgoing, parcels []parcel, rec
 	return nil
 }
 
+// queueAll puts everything into the outbox or, with an error, nothing: the device may send it again.
 func (d *Device) queueAll(ctx context.Context, m *outgoing, parcels []parcel, cause *Refusal) error {
+	items := make([]outbox.Item, len(parcels))
 	for i, p := range parcels {
-		if !d.account.queue(ctx, m, p, cause) {
-			if i > 0 {
-				continue // the device would send the whole again; who waits already would get it twice
-			}
-			return cause
-		}
+		items[i] = d.account.queued(m, p, cause)
+	}
+	if err := d.account.bridge.outbox.Add(ctx, items...); err != nil {
+		return localRefusal(err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -209,5 +210,38 @@ func TestSilenceIsToldOnce(t *testing.T) {
 	}
 	if notes != 1 {
 		t.Errorf("%d notes", notes)
+	}
+}
+
+// TestDeviceMailWaitsWholeOrNotAtAll: two hidden recipients are two ciphertexts; where the outbox cannot take both it takes none, and
+// the device is told to try again.
+func TestDeviceMailWaitsWholeOrNotAtAll(t *testing.T) {
+	w := newWorld(t)
+	d := lane(t, w, func(o *Options) { o.Devices[0].Recipients = []string{alice, bob, carol} })
+	b := d.account.bridge
+	defer w.provider.Inject(bridgetest.Fault{Protocol: "smtp", Command: "CONNECT", Drop: true})()
+	text := "To: undisclosed\r\nSubject: x\r\n\r\nx\r\n"
+	if err := b.db.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`CREATE TRIGGER full BEFORE INSERT ON outbox WHEN (SELECT count(*) FROM outbox) > 0 BEGIN SELECT RAISE(ABORT, 'full'); END`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var refusal *Refusal
+	err := d.Submit(t.Context(), Envelope{To: []string{bob, carol}}, strings.NewReader(text))
+	if !errors.As(err, &refusal) || refusal.Reason != ReasonLocal {
+		t.Errorf("%v", err)
+	}
+	if n, _, err := b.outbox.Waiting(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d wait, %v", n, err)
+	}
+	if err := b.db.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.Exec(`DROP TRIGGER full`); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Submit(t.Context(), Envelope{To: []string{bob, carol}}, strings.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := b.outbox.Waiting(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d wait, %v", n, err)
 	}
 }

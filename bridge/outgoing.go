@@ -354,14 +354,19 @@ func (a *Account) handOver(ctx context.Context, m *outgoing, parcels []parcel) (
 func (a *Account) queue(ctx context.Context, m *outgoing, p parcel, failure error) bool {
 	log := a.log.With("message_id", m.messageID, "recipients", len(p.to))
 	log.Warn("part of a message goes to the outbox", "cause", failure)
-	err := a.bridge.outbox.Add(ctx, outbox.Message{
-		Account: a.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8,
-		Queued: a.bridge.now(), LastError: failure.Error(),
-	}, p.body.Reader())
+	err := a.bridge.outbox.Add(ctx, a.queued(m, p, failure))
 	if err != nil {
 		log.Error("part of a message could not be queued", "cause", err)
 	}
 	return err == nil
+}
+
+// queued is a parcel as the outbox takes it.
+func (a *Account) queued(m *outgoing, p parcel, failure error) outbox.Item {
+	return outbox.Item{Body: p.body.Reader(), Message: outbox.Message{
+		Account: a.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8,
+		Queued: a.bridge.now(), LastError: failure.Error(),
+	}}
 }
 
 // partlySent turns the verdicts about lost recipients into refusals; nil if there are none. The reply is a

@@ -46,7 +46,7 @@ var everyPage = []string{"", "contacts", "contact?address=" + bob, "decisions", 
 func (w *world) queue(m outbox.Message) {
 	w.t.Helper()
 	m.Account, m.From, m.Queued, m.NextTry = alice, alice, w.clock.Now(), w.clock.Now()
-	w.check(nil, w.bridge.Outbox().Add(w.t.Context(), m, strings.NewReader("From: "+alice+"\r\n\r\ntop secret\r\n")))
+	w.check(nil, w.bridge.Outbox().Add(w.t.Context(), outbox.Item{Message: m, Body: strings.NewReader("From: " + alice + "\r\n\r\ntop secret\r\n")}))
 }
 
 // What others choose (addresses, server's answers, identifiers) is text on every page, never markup.

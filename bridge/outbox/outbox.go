@@ -110,29 +110,40 @@ func (b *Outbox) Run(ctx context.Context) error {
 	return nil
 }
 
-// Add stores the body and queues it; when it returns nil the message survives a crash.
-// ID and Attempts are not taken from m; NextTry and Queued are now, or a minute from now, if zero.
-func (b *Outbox) Add(ctx context.Context, m Message, body io.Reader) error {
+// Item is a message to be queued and its body.
+type Item struct {
+	Message
+	Body io.Reader
+}
+
+// Add stores the bodies and queues them, all or none; when it returns nil the messages survive a crash.
+// ID and Attempts are not taken from them; NextTry and Queued are now, or a minute from now, if zero.
+func (b *Outbox) Add(ctx context.Context, items ...Item) error {
+	return b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		for _, item := range items {
+			if err := b.add(ctx, tx, item.Message, item.Body); err != nil {
+				return fmt.Errorf("queueing message %s: %w", item.MessageID, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (b *Outbox) add(ctx context.Context, tx *sql.Tx, m Message, body io.Reader) error {
 	if m.Queued.IsZero() {
 		m.Queued = b.now()
 	}
 	if m.NextTry.IsZero() {
 		m.NextTry = b.now().Add(firstDelay)
 	}
-	err := b.options.DB.Write(ctx, func(tx *sql.Tx) error {
-		id, err := insert(ctx, tx, m, false)
-		if err != nil {
-			return err
-		}
-		if err := b.storeBody(ctx, tx, id, body); err != nil {
-			return err
-		}
-		return b.schedule(ctx, tx, id, m.NextTry)
-	})
+	id, err := insert(ctx, tx, m, false)
 	if err != nil {
-		return fmt.Errorf("queueing message %s: %w", m.MessageID, err)
+		return err
 	}
-	return nil
+	if err := b.storeBody(ctx, tx, id, body); err != nil {
+		return err
+	}
+	return b.schedule(ctx, tx, id, m.NextTry)
 }
 
 // Len is the number of waiting messages; List describes them; Retry tries one now.

@@ -106,7 +106,7 @@ func (r *rig) start(t *testing.T) (stop func()) {
 func (r *rig) add(t *testing.T, content []byte, to ...string) Message {
 	t.Helper()
 	m := Message{Account: "alice@alpha.test", MessageID: "<1@alpha.test>", From: "alice@alpha.test", To: to, NextTry: time.Now()}
-	if err := r.Add(t.Context(), m, bytes.NewReader(content)); err != nil {
+	if err := r.Add(t.Context(), Item{m, bytes.NewReader(content)}); err != nil {
 		t.Fatal(err)
 	}
 	all := r.list(t)
@@ -235,7 +235,7 @@ func TestKeepsSMTPUTF8(t *testing.T) {
 	r := newTestRig(t)
 	defer r.start(t)()
 	m := Message{Account: "alice@alpha.test", From: "alice@alpha.test", To: []string{"bob@bravo.test"}, UTF8: true, NextTry: time.Now()}
-	if err := r.Add(t.Context(), m, bytes.NewReader(nil)); err != nil {
+	if err := r.Add(t.Context(), Item{m, bytes.NewReader(nil)}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "delivered", r.empty(t))
@@ -266,7 +266,7 @@ func TestGivenUpAfterItsLifetime(t *testing.T) {
 	r.answers = []error{temporary()}
 	r.now = func() time.Time { return time.Now().Add(-time.Second) }
 	m := Message{Account: "a@b", From: "a@b", To: []string{"c@d"}, Queued: time.Now().Add(-2 * time.Hour), NextTry: time.Now().Add(-time.Minute)}
-	if err := r.Add(t.Context(), m, bytes.NewReader(nil)); err != nil {
+	if err := r.Add(t.Context(), Item{m, bytes.NewReader(nil)}); err != nil {
 		t.Fatal(err)
 	}
 	defer r.start(t)()
