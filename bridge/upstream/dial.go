@@ -67,7 +67,19 @@ func (w *wire) secure(ctx context.Context, config *tls.Config) error {
 			Err:    errors.New("the server, or somebody in between, sent data ahead of the TLS handshake"),
 			Remedy: "Do not use this network; use implicit TLS if the provider offers it"}
 	}
-	conn := tls.Client(w.conn, tlsFor(config, w.at.Host))
+	return w.shake(ctx, tlsFor(config, w.at.Host))
+}
+
+// secureUnverified is secure with whatever certificate the host has: for where the connection could as well go without TLS.
+func (w *wire) secureUnverified(ctx context.Context) error {
+	if w.reader.Buffered() > 0 {
+		return &limitError{"the server sent data ahead of the TLS handshake"}
+	}
+	return w.shake(ctx, &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true})
+}
+
+func (w *wire) shake(ctx context.Context, config *tls.Config) error {
+	conn := tls.Client(w.conn, config)
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	if err := conn.HandshakeContext(limited); err != nil {

@@ -17,8 +17,13 @@ type Endpoint struct {
 	Port     int
 }
 
-// Address is host:port.
-func (e Endpoint) Address() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
+// Address is host:port; of a socket of this machine, which has no port, its path.
+func (e Endpoint) Address() string {
+	if e.Port == 0 {
+		return e.Host
+	}
+	return net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
+}
 
 // String is the configuration URL.
 func (e Endpoint) String() string {

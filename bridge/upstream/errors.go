@@ -82,6 +82,15 @@ func (e *RecipientError) Error() string {
 	return "the provider refuses recipients, nothing was sent: " + strings.Join(parts, "; ")
 }
 
+// PartialError: these recipients were refused, and the other ones of the transaction have the message.
+type PartialError struct {
+	Replies map[string]*Error // by address
+}
+
+func (e *PartialError) Error() string {
+	return "some recipients were refused: " + (&RecipientError{e.Replies}).Error()
+}
+
 // ErrClosed is the cause of errors after Close.
 var ErrClosed = errors.New("the provider was closed")
 

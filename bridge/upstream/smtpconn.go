@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type smtpSession struct {
 	at     Endpoint
 	conn   *smtpConn
 	client *smtp.Client
+	lmtp   bool // RFC 2033
 	stop   func() bool
 }
 
@@ -77,10 +79,16 @@ func dialSMTP(ctx context.Context, at Endpoint, config *tls.Config, timeout time
 		// There is no greeting after STARTTLS (RFC 3207 §4.2); the client wants one.
 		greeting = "220 ready\r\n"
 	}
+	return w.greet(ctx, greeting, smtp.NewClient)
+}
+
+// greet hands the connection over and says EHLO or, for an LMTP client, LHLO. greeting is what the server is taken to have said
+// before it is read from.
+func (w *wire) greet(ctx context.Context, greeting string, client func(net.Conn) *smtp.Client) (*smtpSession, error) {
 	w.detach()
-	s := &smtpSession{at: at, conn: &smtpConn{Conn: w.conn, timeout: timeout, reader: io.MultiReader(strings.NewReader(greeting), w.reader)}}
+	s := &smtpSession{at: w.at, conn: &smtpConn{Conn: w.conn, timeout: w.timeout, reader: io.MultiReader(strings.NewReader(greeting), w.reader)}}
 	s.stop = context.AfterFunc(ctx, func() { _ = w.conn.Close() })
-	s.client = smtp.NewClient(s.conn)
+	s.client = client(s.conn)
 	if err := s.client.Hello(helloName); err != nil {
 		s.close()
 		return nil, s.helloError(ctx, err)
@@ -98,19 +106,9 @@ func (s *smtpSession) helloError(ctx context.Context, err error) error {
 
 // smtpStartTLS secures the connection (RFC 3207). There is no going on without.
 func (w *wire) smtpStartTLS(ctx context.Context, config *tls.Config) error {
-	if _, err := w.smtpReply(220); err != nil {
-		return err
-	}
-	if err := w.write("EHLO " + helloName + "\r\n"); err != nil {
-		return err
-	}
-	offers, err := w.smtpReply(250)
+	offered, err := w.offersStartTLS()
 	if err != nil {
 		return err
-	}
-	offered := false
-	for _, line := range offers {
-		offered = offered || strings.EqualFold(strings.TrimSpace(line), "STARTTLS")
 	}
 	if !offered {
 		return noStartTLS(w.at)
@@ -122,6 +120,18 @@ func (w *wire) smtpStartTLS(ctx context.Context, config *tls.Config) error {
 		return err
 	}
 	return w.secure(ctx, config)
+}
+
+// offersStartTLS reads the greeting and asks for the extensions.
+func (w *wire) offersStartTLS() (bool, error) {
+	if _, err := w.smtpReply(220); err != nil {
+		return false, err
+	}
+	if err := w.write("EHLO " + helloName + "\r\n"); err != nil {
+		return false, err
+	}
+	offers, err := w.smtpReply(250)
+	return slices.ContainsFunc(offers, func(line string) bool { return strings.EqualFold(strings.TrimSpace(line), "STARTTLS") }), err
 }
 
 // smtpReply reads one reply of any number of lines (RFC 5321 §4.2.1).

@@ -18,7 +18,8 @@ type Transaction struct {
 	To   []string
 	Body mimescan.Source // CRLF lines only
 	// UTF8 asks for SMTPUTF8 (RFC 6531); the provider must offer it.
-	UTF8 bool
+	UTF8   bool
+	Notice Notice
 }
 
 // maxTransactions bounds the connections of one Submit.
@@ -30,6 +31,26 @@ const maxTransactions = 50
 // Otherwise results has one entry per transaction, nil where the provider answered 250,
 // else an *Error.
 func (p *Provider) Submit(ctx context.Context, t []Transaction) (results []error, err error) {
+	return p.route().submit(ctx, t)
+}
+
+func (p *Provider) route() *route {
+	return &route{
+		host: p.options.SMTP.Address(), size: p.MaxSize,
+		connect: func(ctx context.Context) (*smtpSession, error) { return p.connectSMTP(ctx, false) },
+	}
+}
+
+// route is where mail goes: a provider's submission, or a gateway's next hop.
+type route struct {
+	host    string // for errors
+	size    func() int64
+	connect func(ctx context.Context) (*smtpSession, error)
+	// apart: whoever is refused stays behind, and the others go. The results then hold *PartialError, too.
+	apart bool
+}
+
+func (p *route) submit(ctx context.Context, t []Transaction) (results []error, err error) {
 	jobs, err := p.prepare(t)
 	if err != nil {
 		return nil, err
@@ -39,17 +60,34 @@ func (p *Provider) Submit(ctx context.Context, t []Transaction) (results []error
 	}
 	defer closeAll(jobs)
 	// The first login alone: a wrong password is tried once, not once per transaction.
-	if jobs[0].session, err = p.connectSMTP(ctx, false); err != nil {
+	if jobs[0].session, err = p.connect(ctx); err != nil {
 		return nil, err
 	}
 	// Connect, MAIL, RCPT everywhere; then DATA everywhere: a refused recipient is known
 	// before any server waits for a body.
 	for _, stage := range []func(context.Context, *submission) error{p.envelope, p.data} {
-		if err := joined(each(jobs, func(s *submission) error { return stage(ctx, s) })); err != nil {
+		if err := joined(each(jobs, func(s *submission) error { return p.attempt(ctx, s, stage) })); err != nil {
 			return nil, err
 		}
 	}
-	return each(jobs, func(s *submission) error { return p.body(ctx, s) }), nil
+	return each(jobs, func(s *submission) error {
+		if s.ended != nil {
+			return s.ended
+		}
+		return s.outcome(p.body(ctx, s))
+	}), nil
+}
+
+// attempt runs a stage. Where transactions go apart, one that fails ends alone.
+func (p *route) attempt(ctx context.Context, s *submission, stage func(context.Context, *submission) error) error {
+	if s.ended != nil {
+		return nil
+	}
+	err := stage(ctx, s)
+	if p.apart {
+		s.ended, err = err, nil
+	}
+	return err
 }
 
 // submission is one transaction under way.
@@ -58,6 +96,28 @@ type submission struct {
 	facts   facts
 	session *smtpSession
 	writer  *smtp.DataCommand
+	refused map[string]*Error // who stays behind
+	ended   error             // the transaction, and why
+}
+
+// outcome is what a transaction came to, after the reply to its body.
+func (s *submission) outcome(err error) error {
+	var some *PartialError
+	switch {
+	case errors.As(err, &some):
+		for address, reply := range some.Replies {
+			s.refused[address] = reply
+		}
+	case err != nil:
+		return err
+	}
+	switch len(s.refused) {
+	case 0:
+		return nil
+	case len(s.To):
+		return &RecipientError{Replies: s.refused}
+	}
+	return &PartialError{Replies: s.refused}
 }
 
 func closeAll(jobs []*submission) {
@@ -77,7 +137,7 @@ func closeAll(jobs []*submission) {
 }
 
 // prepare checks everything that needs no connection.
-func (p *Provider) prepare(all []Transaction) ([]*submission, error) {
+func (p *route) prepare(all []Transaction) ([]*submission, error) {
 	if len(all) > maxTransactions {
 		return nil, p.reject(554, fmt.Errorf("the message needs %d separate copies, at most %d can be sent at once", len(all), maxTransactions),
 			"Send it to fewer blind-copy recipients at a time")
@@ -97,13 +157,13 @@ func (p *Provider) prepare(all []Transaction) ([]*submission, error) {
 		if err != nil {
 			return nil, err // of this computer, not of the message
 		}
-		jobs = append(jobs, &submission{Transaction: t, facts: f})
+		jobs = append(jobs, &submission{Transaction: t, facts: f, refused: map[string]*Error{}})
 	}
 	return jobs, nil
 }
 
-func (p *Provider) reject(code int, err error, remedy string) *Error {
-	return &Error{Kind: KindRejected, Host: p.options.SMTP.Address(), Op: "submit", Code: code, Err: err, Remedy: remedy}
+func (p *route) reject(code int, err error, remedy string) *Error {
+	return &Error{Kind: KindRejected, Host: p.host, Op: "submit", Code: code, Err: err, Remedy: remedy}
 }
 
 // each runs f for all at once.
@@ -140,40 +200,40 @@ func joined(errs []error) error {
 }
 
 // envelope connects and names sender and recipients.
-func (p *Provider) envelope(ctx context.Context, s *submission) error {
+func (p *route) envelope(ctx context.Context, s *submission) error {
 	if s.session == nil {
 		var err error
-		if s.session, err = p.connectSMTP(ctx, false); err != nil {
+		if s.session, err = p.connect(ctx); err != nil {
 			return err
 		}
 	}
 	if err := p.accepts(s); err != nil {
 		return err
 	}
-	options := &smtp.MailOptions{Size: s.Body.Size(), UTF8: s.UTF8}
+	options := s.Notice.mail()
+	options.Size, options.UTF8 = s.Body.Size(), s.UTF8
 	if err := s.session.client.Mail(s.From, options); err != nil {
 		return s.session.replyError(ctx, "submit", err)
 	}
-	refused := &RecipientError{Replies: map[string]*Error{}}
 	for _, to := range s.To {
-		err := s.session.client.Rcpt(to, nil)
+		err := s.session.client.Rcpt(to, s.Notice.rcpt(to))
 		var reply *smtp.SMTPError
 		if err != nil && !errors.As(err, &reply) {
 			return s.session.replyError(ctx, "submit", err)
 		}
 		if err != nil {
-			refused.Replies[to] = s.session.replyError(ctx, "submit", err)
+			s.refused[to] = s.session.replyError(ctx, "submit", err)
 		}
 	}
-	if len(refused.Replies) > 0 {
-		return refused
+	if len(s.refused) == len(s.To) || len(s.refused) > 0 && !p.apart {
+		return &RecipientError{Replies: s.refused}
 	}
 	return nil
 }
 
 // accepts compares the message with what the server offers.
-func (p *Provider) accepts(s *submission) error {
-	if limit := p.MaxSize(); limit > 0 && s.Body.Size() > limit { // RFC 1870 §6.1
+func (p *route) accepts(s *submission) error {
+	if limit := p.size(); limit > 0 && s.Body.Size() > limit { // RFC 1870 §6.1
 		return p.reject(552, fmt.Errorf("the message has %d bytes, the provider takes %d", s.Body.Size(), limit), "Send a smaller one")
 	}
 	if ok, _ := s.session.client.Extension("8BITMIME"); !ok && s.facts.eightBit { // RFC 6152 §3
@@ -187,7 +247,7 @@ func (p *Provider) accepts(s *submission) error {
 }
 
 // data gets the server to 354.
-func (p *Provider) data(ctx context.Context, s *submission) error {
+func (p *route) data(ctx context.Context, s *submission) error {
 	w, err := s.session.client.Data()
 	if err != nil {
 		return s.session.replyError(ctx, "submit", err)
@@ -197,22 +257,54 @@ func (p *Provider) data(ctx context.Context, s *submission) error {
 }
 
 // body sends the message and waits for the reply to it.
-func (p *Provider) body(ctx context.Context, s *submission) error {
+func (p *route) body(ctx context.Context, s *submission) error {
 	_, err := io.Copy(s.writer, io.NewSectionReader(s.Body, 0, s.Body.Size()))
 	if err == nil {
 		s.session.conn.final()
-		_, err = s.writer.CloseWithResponse()
+		err = s.close(ctx)
 	}
-	if err != nil {
+	var some *PartialError
+	if err != nil && !errors.As(err, &some) {
 		return s.session.replyError(ctx, "submit", err)
 	}
 	s.writer = nil
-	return nil
+	return err
+}
+
+// close ends the body and waits for the reply, or over LMTP for the replies (RFC 2033 §4.2).
+func (s *submission) close(ctx context.Context) error {
+	if !s.session.lmtp {
+		_, err := s.writer.CloseWithResponse()
+		return err
+	}
+	accepted, err := s.writer.CloseWithLMTPResponse()
+	if err == nil {
+		return nil
+	}
+	some := &PartialError{Replies: map[string]*Error{}}
+	for _, to := range s.To {
+		if accepted[to] == nil && s.refused[to] == nil {
+			some.Replies[to] = s.session.replyError(ctx, "submit", replyTo(to, err))
+		}
+	}
+	return some
+}
+
+// replyTo is the reply about one recipient, or what kept it from coming.
+func replyTo(to string, err error) error {
+	var replies smtp.LMTPDataError
+	if errors.As(err, &replies) && replies[to] != nil {
+		return replies[to]
+	}
+	if errors.As(err, &replies) { // the connection broke between the replies
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // checkAddresses refuses what the SMTP client would write into the command as it is: it
 // does not quote, so "a> NOTIFY=NEVER"@example.org would inject parameters.
-func (p *Provider) checkAddresses(t Transaction) error {
+func (p *route) checkAddresses(t Transaction) error {
 	for i, address := range append([]string{t.From}, t.To...) {
 		if address == "" && i == 0 { // RFC 5321 §4.5.5
 			continue
