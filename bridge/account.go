@@ -46,12 +46,11 @@ func (s Seal) Covers(mailbox string) bool {
 
 // Account is one of the user's mail accounts. Safe for concurrent use.
 type Account struct {
+	sender
 	options   AccountOptions
-	bridge    *Bridge
 	ring      *keyring.Ring
 	provider  *upstream.Provider
 	mirror    *mirror.Mirror
-	log       *slog.Logger
 	replacing sync.Mutex
 	publisher publisher
 }
@@ -95,7 +94,8 @@ func (a *Account) addresses() []string {
 
 // newAccount puts an account together; nothing is connected yet.
 func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, error) {
-	a := &Account{options: o, bridge: b, log: b.log.With("account", o.Address), publisher: newPublisher()}
+	a := &Account{options: o, publisher: newPublisher()}
+	a.sender = sender{bridge: b, log: b.log.With("account", o.Address), origin: a}
 	var err error
 	if a.ring, err = keyring.Open(ctx, b.db, b.vault, o.Address); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
@@ -167,7 +167,7 @@ func (a *Account) run(ctx context.Context) error {
 func (a *Account) spoolExactly(message io.Reader, size int64) (*spool.Spool, error) {
 	s, err := spool.FromReader(a.bridge.spoolDir, message, a.MaxMessageSize())
 	if errors.Is(err, spool.ErrTooLarge) {
-		return nil, a.tooLarge(err)
+		return nil, tooLarge(err)
 	}
 	if err != nil {
 		return nil, localRefusal(err)

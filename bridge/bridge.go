@@ -24,7 +24,6 @@ import (
 	"github.com/sealpost/sealpost/bridge/metrics"
 	"github.com/sealpost/sealpost/bridge/outbox"
 	"github.com/sealpost/sealpost/bridge/store"
-	"github.com/sealpost/sealpost/bridge/upstream"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -284,7 +283,7 @@ func (b *Bridge) MaxMessageSize() int64 {
 	return largest
 }
 
-func (b *Bridge) providerOf(account string) (*upstream.Provider, bool) {
+func (b *Bridge) providerOf(account string) (outbox.Submitter, bool) {
 	a, ok := b.Account(account)
 	if !ok {
 		return nil, false

@@ -35,6 +35,8 @@ type Envelope struct {
 	From string   // addr-spec, or "" for notifications
 	To   []string // addr-specs
 	UTF8 bool     // SMTPUTF8 (RFC 6531)
+	// Notice is what a relayed message's sender wants to hear of its fate.
+	Notice upstream.Notice
 	// Client is who hands the message in; of interest for devices.
 	Client Client
 }
@@ -51,7 +53,7 @@ type Client struct {
 // it is permanent and names those who get nothing.
 func (a *Account) Submit(ctx context.Context, e Envelope, message io.Reader) error {
 	start := time.Now()
-	err := a.submit(ctx, e, message)
+	err := a.deliver(ctx, e, message)
 	a.bridge.metrics.Submitted(resultOf(err), time.Since(start))
 	return err
 }
@@ -68,7 +70,7 @@ func resultOf(err error) string {
 	return "error"
 }
 
-func (a *Account) submit(ctx context.Context, e Envelope, message io.Reader) error {
+func (a *Account) deliver(ctx context.Context, e Envelope, message io.Reader) error {
 	m, err := a.receive(e, message)
 	if err != nil {
 		return err
@@ -111,18 +113,14 @@ type recipient struct {
 }
 
 // decide finds every recipient's certificate, all at once, and asks the policy.
-func (a *Account) decide(ctx context.Context, message MessageFacts, to []string, visible map[string]bool) []recipient {
-	recipients := make([]recipient, len(to))
+func (s *sender) decide(ctx context.Context, message MessageFacts, to []string, visible map[string]bool) []recipient {
+	recipients, facts := make([]recipient, len(to)), make([]RecipientFacts, len(to))
 	var wg sync.WaitGroup
 	for i, address := range to {
-		wg.Go(func() { recipients[i].lookup = a.bridge.certificateOf(ctx, address) })
+		wg.Go(func() { recipients[i].lookup, facts[i] = s.origin.lookup(ctx, message, address) })
 	}
 	wg.Wait()
-	facts := make([]RecipientFacts, len(to))
-	for i, address := range to {
-		facts[i] = factsOf(address, recipients[i].lookup)
-	}
-	for i, v := range a.bridge.Policy().Decide(message, facts) {
+	for i, v := range s.bridge.Policy().Decide(message, facts) {
 		recipients[i].Verdict = v
 		recipients[i].visible = visible[normalized(v.Address)]
 	}
@@ -130,8 +128,8 @@ func (a *Account) decide(ctx context.Context, message MessageFacts, to []string,
 }
 
 // messageFacts are what the policy needs to know of the message itself.
-func (a *Account) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, error) {
-	replies, err := a.bridge.journal.arrivedEncrypted(ctx, m.references)
+func (s *sender) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, error) {
+	replies, err := s.bridge.journal.arrivedEncrypted(ctx, m.references)
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
@@ -205,7 +203,7 @@ func closeAll(parcels []parcel) {
 // compose makes the bodies: one ciphertext for the visible recipients and the sender, one
 // ciphertext for each hidden one (a shared one would name them by key ID), and one clear
 // copy for those the policy sends clear.
-func (a *Account) compose(ctx context.Context, m *outgoing, recipients []recipient) ([]parcel, error) {
+func (s *sender) compose(ctx context.Context, m *outgoing, recipients []recipient) ([]parcel, error) {
 	var shared, clear []recipient
 	var groups [][]recipient
 	for _, r := range recipients {
@@ -225,14 +223,14 @@ func (a *Account) compose(ctx context.Context, m *outgoing, recipients []recipie
 	}
 	var parcels []parcel
 	for _, group := range groups {
-		p, err := a.encryptFor(m, group)
+		p, err := s.encryptFor(m, group)
 		if err != nil {
 			return parcels, err
 		}
 		parcels = append(parcels, p)
 	}
 	if len(clear) > 0 {
-		p, err := a.copyFor(m, clear)
+		p, err := s.copyFor(m, clear)
 		if err != nil {
 			return parcels, err
 		}
@@ -243,15 +241,15 @@ func (a *Account) compose(ctx context.Context, m *outgoing, recipients []recipie
 
 // encryptFor signs and encrypts for one group. What the mail program has encrypted
 // itself passes unchanged but for the fields that are never sent.
-func (a *Account) encryptFor(m *outgoing, group []recipient) (parcel, error) {
+func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	if group[0].Rule == ruleCiphertext {
-		return a.copyFor(m, group)
+		return s.copyFor(m, group)
 	}
-	options, err := a.encryptOptions(m, group)
+	options, err := s.encryptOptions(m, group)
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
-	body := spool.New(a.bridge.spoolDir)
+	body := spool.New(s.bridge.spoolDir)
 	if err := pgpmime.Encrypt(body, m.message, options); err != nil {
 		_ = body.Close()
 		return parcel{}, localRefusal(err)
@@ -259,24 +257,27 @@ func (a *Account) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	return parcel{to: addresses(group), body: body}, nil
 }
 
-func (a *Account) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
-	own, signer, err := a.ring.For(m.author, a.bridge.now())
-	if err != nil {
-		return pgpmime.EncryptOptions{}, err
+func (s *sender) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
+	o := pgpmime.EncryptOptions{Headers: s.origin.headerMode(), Time: s.bridge.now()}
+	ring := s.origin.ringOf(m)
+	if ring != nil {
+		own, signer, err := ring.For(m.author, s.bridge.now())
+		if err != nil {
+			return pgpmime.EncryptOptions{}, err
+		}
+		if o.Autocrypt, err = autocryptFor(m.author, own); err != nil {
+			return pgpmime.EncryptOptions{}, err
+		}
+		o.Signer = signer
+		if group[0].visible {
+			o.Recipients = append(o.Recipients, own)
+		}
 	}
-	autocrypt, err := autocryptFor(m.author, own)
-	if err != nil {
-		return pgpmime.EncryptOptions{}, err
-	}
-	o := pgpmime.EncryptOptions{Signer: signer, Headers: a.options.Headers, Autocrypt: autocrypt, Time: a.bridge.now()}
 	for _, r := range group {
 		o.Recipients = append(o.Recipients, r.lookup.Certificate)
 		if len(group) > 1 { // Autocrypt 1.1 §3.3: gossip is for replying to all
 			o.Gossip = append(o.Gossip, pgpmime.Gossip{Address: r.Address, Certificate: r.lookup.Certificate})
 		}
-	}
-	if group[0].visible {
-		o.Recipients = append(o.Recipients, own)
 	}
 	return o, nil
 }
@@ -294,27 +295,36 @@ func autocryptFor(author string, own *keydisc.Certificate) (string, error) {
 	return value, err
 }
 
-// copyFor is the message as it is, with our certificate in the Autocrypt field.
-func (a *Account) copyFor(m *outgoing, group []recipient) (parcel, error) {
-	own, err := a.ring.CertificateFor(m.author, a.bridge.now())
+// copyFor is the message as it is, with the author's certificate in the Autocrypt field.
+func (s *sender) copyFor(m *outgoing, group []recipient) (parcel, error) {
+	add, err := s.autocryptField(m)
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
-	autocrypt, err := autocryptFor(m.author, own)
-	if err != nil {
-		return parcel{}, localRefusal(err)
-	}
-	var add []pgpmime.Field
-	if autocrypt != "" {
-		add = append(add, pgpmime.Field{Name: "Autocrypt", Value: autocrypt})
-	}
-	body := spool.New(a.bridge.spoolDir)
+	body := spool.New(s.bridge.spoolDir)
 	err = pgpmime.Normalise(body, m.message.Reader(), nil, add)
 	if err != nil {
 		_ = body.Close()
 		return parcel{}, localRefusal(err)
 	}
 	return parcel{to: addresses(group), body: body}, nil
+}
+
+// autocryptField is the author's, if his key is here and there is room for it.
+func (s *sender) autocryptField(m *outgoing) ([]pgpmime.Field, error) {
+	ring := s.origin.ringOf(m)
+	if ring == nil {
+		return nil, nil
+	}
+	own, err := ring.CertificateFor(m.author, s.bridge.now())
+	if err != nil {
+		return nil, err
+	}
+	value, err := autocryptFor(m.author, own)
+	if err != nil || value == "" {
+		return nil, err
+	}
+	return []pgpmime.Field{{Name: "Autocrypt", Value: value}}, nil
 }
 
 func addresses(group []recipient) []string {
@@ -328,33 +338,61 @@ func addresses(group []recipient) []string {
 // handOver gives all bodies to the provider. If it accepted none the client gets the
 // reason and still has the message; if it accepted some, the rest goes to the outbox, which
 // delivers it or tells the user. lost are the recipients for whom not even that could be done.
-func (a *Account) handOver(ctx context.Context, m *outgoing, parcels []parcel) (lost []string, err error) {
+func (s *sender) handOver(ctx context.Context, m *outgoing, parcels []parcel) (lost []string, err error) {
 	transactions := make([]upstream.Transaction, len(parcels))
 	for i, p := range parcels {
-		transactions[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8}
+		transactions[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8, Notice: m.notice}
 	}
-	results, err := a.provider.Submit(ctx, transactions)
+	results, err := s.origin.submit(ctx, transactions)
 	if err != nil {
 		return nil, providerRefusal(err)
 	}
-	if !slices.Contains(results, nil) {
+	left := withoutDelivered(parcels, results)
+	if len(left) == len(parcels) && !slices.ContainsFunc(results, partly) {
 		return nil, providerRefusal(errors.Join(results...))
 	}
 	// The client may hang up now; what was half sent must still be queued.
 	ctx = context.WithoutCancel(ctx)
-	for i, failure := range results {
-		if failure != nil && !a.queue(ctx, m, parcels[i], failure) {
-			lost = append(lost, parcels[i].to...)
+	for _, u := range left {
+		if !s.queue(ctx, m, u.parcel, u.failure) {
+			lost = append(lost, u.to...)
 		}
 	}
 	return lost, nil
 }
 
+// undelivered is what of a parcel the provider has not taken.
+type undelivered struct {
+	parcel
+	failure error
+}
+
+func withoutDelivered(parcels []parcel, results []error) (left []undelivered) {
+	for i, failure := range results {
+		var some *upstream.PartialError
+		switch p := parcels[i]; {
+		case failure == nil:
+		case errors.As(failure, &some):
+			p.to = slices.DeleteFunc(slices.Clone(p.to), func(to string) bool { return some.Replies[to] == nil })
+			left = append(left, undelivered{p, failure})
+		default:
+			left = append(left, undelivered{p, failure})
+		}
+	}
+	return left
+}
+
+// partly says whether some recipients of a parcel have it.
+func partly(failure error) bool {
+	var some *upstream.PartialError
+	return errors.As(failure, &some)
+}
+
 // queue puts what the provider did not take into the outbox; false if that failed, too.
-func (a *Account) queue(ctx context.Context, m *outgoing, p parcel, failure error) bool {
-	log := a.log.With("message_id", m.messageID, "recipients", len(p.to))
+func (s *sender) queue(ctx context.Context, m *outgoing, p parcel, failure error) bool {
+	log := s.log.With("message_id", m.messageID, "recipients", len(p.to))
 	log.Warn("part of a message goes to the outbox", "cause", failure)
-	err := a.bridge.outbox.Add(ctx, a.queued(m, p, failure))
+	err := s.bridge.outbox.Add(ctx, s.queued(m, p, failure))
 	if err != nil {
 		log.Error("part of a message could not be queued", "cause", err)
 	}
@@ -362,10 +400,10 @@ func (a *Account) queue(ctx context.Context, m *outgoing, p parcel, failure erro
 }
 
 // queued is a parcel as the outbox takes it.
-func (a *Account) queued(m *outgoing, p parcel, failure error) outbox.Item {
+func (s *sender) queued(m *outgoing, p parcel, failure error) outbox.Item {
 	return outbox.Item{Body: p.body.Reader(), Message: outbox.Message{
-		Account: a.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8,
-		Queued: a.bridge.now(), LastError: failure.Error(),
+		Account: s.origin.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8, Notice: m.notice,
+		Queued: s.bridge.now(), LastError: failure.Error(),
 	}}
 }
 
@@ -391,7 +429,7 @@ func partlySent(recipients []recipient, lost []string) *Refusal {
 
 // record writes the decision log and notes which certificates were used. The message is
 // with the provider by now (or refused), so a failure here is logged, not returned.
-func (a *Account) record(ctx context.Context, m *outgoing, recipients []recipient) {
+func (s *sender) record(ctx context.Context, m *outgoing, recipients []recipient) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	verdicts := make([]Verdict, len(recipients))
@@ -404,28 +442,28 @@ func (a *Account) record(ctx context.Context, m *outgoing, recipients []recipien
 	}
 	entries := make([]audit.Entry, len(recipients))
 	for i, r := range recipients {
-		a.bridge.metrics.Decided(r.Decision.String(), string(r.Reason))
+		s.bridge.metrics.Decided(r.Decision.String(), string(r.Reason))
 		entries[i] = audit.Entry{
-			Time: a.bridge.now(), Account: a.Address(), Event: "submit", MessageID: m.messageID,
+			Time: s.bridge.now(), Account: s.origin.Address(), Event: s.origin.event(), MessageID: m.messageID,
 			Recipient: r.Address, Decision: r.Decision.String(), Rule: r.Rule, Reason: string(r.Reason), Detail: detail,
 		}
 		if r.Decision == Encrypt && r.lookup.Certificate != nil {
 			entries[i].Fingerprint = string(r.lookup.Certificate.Fingerprint())
 		}
 	}
-	if err := a.bridge.audit.Append(ctx, entries...); err != nil {
-		a.log.Error("the decision log could not be written", "message_id", m.messageID, "cause", err)
+	if err := s.bridge.audit.Append(ctx, entries...); err != nil {
+		s.log.Error("the decision log could not be written", "message_id", m.messageID, "cause", err)
 	}
-	a.noteUse(ctx, recipients)
+	s.noteUse(ctx, recipients)
 }
 
-func (a *Account) noteUse(ctx context.Context, recipients []recipient) {
+func (s *sender) noteUse(ctx context.Context, recipients []recipient) {
 	for _, r := range recipients {
 		if r.Decision != Encrypt || r.lookup.Source == sourceOwn {
 			continue
 		}
-		if err := a.bridge.contacts.Used(ctx, r.Address, a.bridge.now()); err != nil {
-			a.log.Warn("use of a certificate could not be noted", "address", r.Address, "cause", err)
+		if err := s.bridge.contacts.Used(ctx, r.Address, s.bridge.now()); err != nil {
+			s.log.Warn("use of a certificate could not be noted", "address", r.Address, "cause", err)
 		}
 	}
 }

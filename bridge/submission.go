@@ -11,6 +11,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/upstream"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -34,6 +35,7 @@ type outgoing struct {
 	from       string       // envelope
 	to         []string     // envelope, each address once
 	utf8       bool
+	notice     upstream.Notice
 	fromFields []string // values of From
 	author     string   // the address in From, normalised; "" unless there is exactly one
 	senders    []string // values of Sender
@@ -48,8 +50,8 @@ func (m *outgoing) Close() { _ = m.message.Close() }
 
 // receive spools the message and reads its header: as it will leave, because line ends decide
 // what is a field.
-func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
-	raw, err := a.spoolLines(r)
+func (s *sender) receive(e Envelope, r io.Reader) (*outgoing, error) {
+	raw, err := s.spoolLines(r)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +64,11 @@ func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
 	if err != nil || len(header) == 0 || root.Limited { // beyond the limit another From might hide
 		return nil, &Refusal{Reason: ReasonMalformed, Text: "the message has no header that can be read", Err: err}
 	}
-	m, err := readHeader(e, header, a.bridge.Policy())
+	m, err := readHeader(e, header, s.bridge.Policy())
 	if err != nil {
 		return nil, err
 	}
-	m.message, err = a.complete(m, header, raw)
+	m.message, err = s.complete(m, header, raw)
 	if err != nil {
 		return nil, localRefusal(err)
 	}
@@ -74,15 +76,15 @@ func (a *Account) receive(e Envelope, r io.Reader) (*outgoing, error) {
 }
 
 // spoolLines spools a message with every line ending made CRLF.
-func (a *Account) spoolLines(r io.Reader) (*spool.Spool, error) {
-	limit := a.MaxMessageSize()
-	lines := spool.New(a.bridge.spoolDir)
+func (s *sender) spoolLines(r io.Reader) (*spool.Spool, error) {
+	limit := s.origin.MaxMessageSize()
+	lines := spool.New(s.bridge.spoolDir)
 	err := pgpmime.Normalise(lines, io.LimitReader(r, limit+1), nil, nil)
 	switch {
 	case err != nil:
 		err = localRefusal(err)
 	case lines.Size() > limit: // no line gets shorter
-		err = a.tooLarge(spool.ErrTooLarge)
+		err = tooLarge(spool.ErrTooLarge)
 	default:
 		return lines, nil
 	}
@@ -93,7 +95,7 @@ func (a *Account) spoolLines(r io.Reader) (*spool.Spool, error) {
 // readHeader takes from the header what the journey needs.
 func readHeader(e Envelope, h mimescan.Header, p Policy) (*outgoing, error) {
 	m := &outgoing{
-		from: e.From, to: unique(e.To), utf8: e.UTF8,
+		from: e.From, to: unique(e.To), utf8: e.UTF8, notice: e.Notice,
 		fromFields: h.Values("From"), senders: h.Values("Sender"),
 		messageID:  h.Get("Message-ID"),
 		references: messageIDs(h, "In-Reply-To", "References", "X-Forwarded-Message-Id"),
@@ -144,20 +146,20 @@ func wishOf(h mimescan.Header) (Force, error) {
 }
 
 // complete drops what is never sent and adds what a message must have (RFC 6409 §8.2, §8.3).
-func (a *Account) complete(m *outgoing, h mimescan.Header, lines *spool.Spool) (*spool.Spool, error) {
+func (s *sender) complete(m *outgoing, h mimescan.Header, lines *spool.Spool) (*spool.Spool, error) {
 	var add []pgpmime.Field
 	if m.messageID == "" {
 		m.messageID = newMessageID(m.author)
 		add = append(add, pgpmime.Field{Name: "Message-ID", Value: m.messageID})
 	}
 	if h.Get("Date") == "" {
-		add = append(add, pgpmime.Field{Name: "Date", Value: a.bridge.now().UTC().Format(time.RFC1123Z)})
+		add = append(add, pgpmime.Field{Name: "Date", Value: s.bridge.now().UTC().Format(time.RFC1123Z)})
 	}
-	drop := neverSent
+	drop := s.origin.neverSent(m)
 	if m.subject != nil {
 		drop, add = append(slices.Clone(drop), "Subject"), append(add, subjectField(*m.subject))
 	}
-	out := spool.New(a.bridge.spoolDir)
+	out := spool.New(s.bridge.spoolDir)
 	if err := pgpmime.Normalise(out, lines.Reader(), drop, add); err != nil {
 		_ = out.Close()
 		return nil, err
@@ -199,7 +201,7 @@ func (a *Account) wrongSender(address string) *Refusal {
 	}
 }
 
-func (a *Account) tooLarge(err error) *Refusal {
+func tooLarge(err error) *Refusal {
 	return &Refusal{Reason: ReasonTooLarge, Text: "the message is larger than the provider accepts once encrypted", Err: err}
 }
 

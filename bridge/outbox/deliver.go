@@ -145,6 +145,11 @@ func (b *Outbox) deliver(ctx context.Context, r row) error {
 	if ctx.Err() != nil {
 		return nil // at the end of the program; the next start makes a new job
 	}
+	var some *upstream.PartialError
+	if errors.As(failure, &some) { // the others have it
+		r.To = slices.DeleteFunc(slices.Clone(r.To), func(to string) bool { return some.Replies[to] == nil })
+		failure = &upstream.RecipientError{Replies: some.Replies}
+	}
 	r.Attempts++
 	r.LastError = failure.Error()
 	refused := permanentlyRefused(r.To, failure)
@@ -279,7 +284,7 @@ func (b *Outbox) submitUpstream(ctx context.Context, m Message, body *body) erro
 	if !ok {
 		return fmt.Errorf("the account %s is not configured any more", m.Account)
 	}
-	t := upstream.Transaction{From: m.From, To: m.To, Body: body, UTF8: m.UTF8}
+	t := upstream.Transaction{From: m.From, To: m.To, Body: body, UTF8: m.UTF8, Notice: m.Notice}
 	results, err := p.Submit(ctx, []upstream.Transaction{t})
 	if err != nil {
 		return err

@@ -29,17 +29,23 @@ type Message struct {
 	From      string
 	To        []string
 	UTF8      bool // SMTPUTF8 was asked for (RFC 6531)
+	Notice    upstream.Notice
 	Queued    time.Time
 	NextTry   time.Time
 	Attempts  int
 	LastError string
 }
 
+// Submitter takes messages; see upstream.Provider.Submit.
+type Submitter interface {
+	Submit(ctx context.Context, t []upstream.Transaction) ([]error, error)
+}
+
 // Options of an Outbox.
 type Options struct {
 	DB *store.DB
-	// Provider of an account.
-	Provider func(account string) (*upstream.Provider, bool)
+	// Provider of an account, or whatever else mail goes out by.
+	Provider func(account string) (Submitter, bool)
 	// Undeliverable is called when a message is given up (permanent failure, or after
 	// Lifetime): it puts a bounce into the user's own mailbox. The message stays in the
 	// outbox until it returns nil.
@@ -220,19 +226,19 @@ type row struct {
 	job       int64
 }
 
-const selectMessage = `SELECT id, account, message_id, sender, recipients, utf8, size, queued, next_try, attempts, last_error, given_up, delivered, job FROM outbox`
+const selectMessage = `SELECT id, account, message_id, sender, recipients, utf8, size, queued, next_try, attempts, last_error, given_up, delivered, job, notice FROM outbox`
 
 func scan(s interface{ Scan(...any) error }) (row, error) {
 	var r row
-	var recipients string
+	var recipients, notice string
 	var queued, next int64
 	err := s.Scan(&r.ID, &r.Account, &r.MessageID, &r.From, &recipients, &r.UTF8, &r.size, &queued, &next,
-		&r.Attempts, &r.LastError, &r.givenUp, &r.delivered, &r.job)
+		&r.Attempts, &r.LastError, &r.givenUp, &r.delivered, &r.job, &notice)
 	if err != nil {
 		return row{}, err
 	}
 	r.Queued, r.NextTry = time.Unix(0, queued), time.Unix(0, next)
-	return r, json.Unmarshal([]byte(recipients), &r.To)
+	return r, errors.Join(json.Unmarshal([]byte(recipients), &r.To), json.Unmarshal([]byte(notice), &r.Notice))
 }
 
 // insert adds a row without a body and without a job.
@@ -241,10 +247,14 @@ func insert(ctx context.Context, tx *sql.Tx, m Message, givenUp bool) (int64, er
 	if err != nil {
 		return 0, err
 	}
+	notice, err := json.Marshal(m.Notice)
+	if err != nil {
+		return 0, err
+	}
 	var id int64
 	err = tx.QueryRowContext(ctx,
-		`INSERT INTO outbox (account, message_id, sender, recipients, utf8, size, queued, next_try, last_error, given_up)
-			VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?) RETURNING id`,
-		m.Account, m.MessageID, m.From, string(recipients), m.UTF8, m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp).Scan(&id)
+		`INSERT INTO outbox (account, message_id, sender, recipients, utf8, notice, size, queued, next_try, last_error, given_up)
+			VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?) RETURNING id`,
+		m.Account, m.MessageID, m.From, string(recipients), m.UTF8, string(notice), m.Queued.UnixNano(), m.NextTry.UnixNano(), m.LastError, givenUp).Scan(&id)
 	return id, err
 }
