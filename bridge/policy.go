@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -73,6 +74,9 @@ type MessageFacts struct {
 	RepliesToEncrypted bool
 	// Ciphertext: the mail program has encrypted it already.
 	Ciphertext bool
+	// What a gateway sees besides users' mail. Foreign: the author is nobody of ours (forwarded mail, a list's). Report: an
+	// MTA's own report, in which nothing of a decrypted message is left. Bulk: of a list; nobody was asked for certificates.
+	Foreign, Report, Bulk bool
 }
 
 // RecipientFacts are what the decision needs to know of a recipient. The zero value
@@ -85,6 +89,7 @@ type RecipientFacts struct {
 	ProblemTxt string // the same in words
 	Ever       bool   // had a certificate at some time
 	Conclusive bool   // every lookup gave a definite answer
+	Inside     bool   // of the gateway's own domains: the message does not leave the company
 }
 
 // Verdict is the decision for one recipient, with the rule or reason that led to it.
@@ -95,6 +100,14 @@ type Verdict struct {
 	Reason   Reason // why refused; "" otherwise
 	Text     string // the reason in words, with the way out; safe to show
 }
+
+// The rules that a gateway adds to those of the configuration.
+const (
+	ruleInside  = "inside"
+	ruleForeign = "author elsewhere"
+	ruleReport  = "delivery report"
+	ruleBulk    = "bulk mail"
+)
 
 // Decide is the whole policy, a pure function: it says for each recipient what happens to
 // the message. If any recipient is refused nothing may be sent to anybody.
@@ -117,8 +130,14 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 		return refuse(v, ReasonPolicy, "you have blocked this address. To write to it again: sealpost contact block --off "+r.Address)
 	case m.Ciphertext:
 		v.Decision, v.Rule = Encrypt, "encrypted by the mail program"
+	case r.Inside && !p.speaksOf(m, r.Address):
+		v.Decision, v.Rule = Cleartext, ruleInside
+	case m.Report && mode != Require:
+		v.Decision, v.Rule = Cleartext, ruleReport
 	case mode == Never:
 		return clearUnlessReply(v, m)
+	case m.passes(mode):
+		v.Decision, v.Rule = Cleartext, ruleForeign
 	case r.Usable:
 		v.Decision = Encrypt
 	case r.Problem != "":
@@ -129,10 +148,27 @@ func (p Policy) decideOne(m MessageFacts, r RecipientFacts) Verdict {
 		return refuse(v, ReasonLookup, "it could not be found out whether this address has an OpenPGP certificate. Try again later, or import the certificate (sealpost contact import)")
 	case r.Ever:
 		return refuse(v, ReasonCertificate, "this address had a certificate before and none can be found now; mail to it is not sent clear. Import a certificate (sealpost contact import), or send this one message with the header X-Sealpost-Policy: clear")
+	case m.Bulk:
+		v.Rule = ruleBulk
+		return clearUnlessReply(v, m)
 	default:
 		return clearUnlessReply(v, m)
 	}
 	return v
+}
+
+// passes says whether a message goes as it is because its author is nobody of ours.
+func (m MessageFacts) passes(mode Mode) bool {
+	return m.Foreign && mode == Prefer && !m.RepliesToEncrypted
+}
+
+// speaksOf says whether a rule of the configuration is about an address.
+func (p Policy) speaksOf(m MessageFacts, address string) bool {
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.covers(m, address) })
+}
+
+func (r Rule) covers(m MessageFacts, address string) bool {
+	return matches(r.Match, address) && (r.From == "" || matches(r.From, m.From))
 }
 
 // modeFor finds the mode in force: the first matching rule, else the default; the sender's
@@ -143,7 +179,7 @@ func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
 	}
 	mode, rule, fixed := p.Default, "default "+string(p.Default), p.Fixed
 	for i, r := range p.Rules {
-		if matches(r.Match, address) && (r.From == "" || matches(r.From, m.From)) {
+		if r.covers(m, address) {
 			mode, rule = r.Encrypt, fmt.Sprintf("rule %d: %s %s", i+1, r.Match, r.Encrypt)
 			fixed = r.Fixed || mode == Require
 			break
@@ -203,18 +239,18 @@ func refuseMixture(verdicts []Verdict) {
 		return
 	}
 	for i, v := range verdicts {
-		if v.Decision == Cleartext {
+		if v.Decision == Cleartext && v.Rule != ruleInside {
 			verdicts[i] = refuse(v, ReasonPolicy, "this address has no OpenPGP certificate but others of this message do, and the policy forbids sending it partly in clear (mixed = \"refuse\"). Send separate messages, or import the certificate")
 		}
 	}
 }
 
-// Mixed says whether some recipients get ciphertext and others get clear text.
+// Mixed says whether some recipients get ciphertext and others get clear text. What stays inside the company is neither.
 func Mixed(verdicts []Verdict) bool {
 	var encrypted, clear bool
 	for _, v := range verdicts {
 		encrypted = encrypted || v.Decision == Encrypt
-		clear = clear || v.Decision == Cleartext
+		clear = clear || v.Decision == Cleartext && v.Rule != ruleInside
 	}
 	return encrypted && clear
 }

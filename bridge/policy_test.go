@@ -70,6 +70,18 @@ func parseMessage(t *testing.T, s string) MessageFacts {
 		m.Device = "camera"
 	case "camera-force-clear":
 		m.Device, m.Force = "camera", ForceClear
+	case "foreign":
+		m.From, m.Foreign = "them@elsewhere", true
+	case "foreign-reply":
+		m.From, m.Foreign, m.RepliesToEncrypted = "them@elsewhere", true, true
+	case "foreign-force-require":
+		m.From, m.Foreign, m.Force = "them@elsewhere", true, ForceRequire
+	case "report":
+		m.From, m.Report, m.Foreign = "MAILER-DAEMON@own", true, true
+	case "bulk":
+		m.Bulk = true
+	case "bulk-reply":
+		m.Bulk, m.RepliesToEncrypted = true, true
 	case "as-boss":
 		m.From = "Boss@own"
 	default:
@@ -94,6 +106,10 @@ func parseRecipients(t *testing.T, s string) []RecipientFacts {
 			r.Ever = true
 		case "changed":
 			r.Problem, r.Ever, r.Conclusive = ReasonCertificate, true, true
+		case "inside":
+			r.Inside = true
+		case "inside-cert":
+			r.Inside, r.Usable, r.Ever, r.Conclusive = true, true, true, true
 		case "blocked":
 			r.Blocked, r.Ever, r.Conclusive = true, true, true
 		case "unknown":

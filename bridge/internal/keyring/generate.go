@@ -33,18 +33,7 @@ var kinds = map[Profile]kind{
 // Generate makes a key for the addresses (the first is the primary user ID). It becomes primary if it is the first of the
 // ring, or with primary. It lasts three years; Maintain extends it and renews its subkeys.
 func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now time.Time, primary bool) (Key, error) {
-	made, ok := kinds[p]
-	if !ok {
-		return Key{}, fmt.Errorf("profile %q is not known; use %s", p, strings.Join([]string{string(Compatible), string(V6), string(PQC), string(PQCV6)}, ", "))
-	}
-	if len(addresses) == 0 {
-		return Key{}, errors.New("a key needs an address")
-	}
-	entity, err := made.generate(addresses, now)
-	if err != nil {
-		return Key{}, fmt.Errorf("generating a key for %s: %w", addresses[0], err)
-	}
-	k, err := reread(entity, Key{Profile: p})
+	k, err := generated(p, addresses, now)
 	if err != nil {
 		return Key{}, err
 	}
@@ -53,6 +42,22 @@ func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now 
 		return Key{}, err
 	}
 	return shown[0], nil
+}
+
+// generated is a new key that nobody has stored.
+func generated(p Profile, addresses []string, now time.Time) (ownKey, error) {
+	made, ok := kinds[p]
+	if !ok {
+		return ownKey{}, fmt.Errorf("profile %q is not known; use %s", p, strings.Join([]string{string(Compatible), string(V6), string(PQC), string(PQCV6)}, ", "))
+	}
+	if len(addresses) == 0 {
+		return ownKey{}, errors.New("a key needs an address")
+	}
+	entity, err := made.generate(addresses, now)
+	if err != nil {
+		return ownKey{}, fmt.Errorf("generating a key for %s: %w", addresses[0], err)
+	}
+	return reread(entity, Key{Profile: p})
 }
 
 // config of everything that a key of the kind signs about itself.

@@ -238,6 +238,9 @@ func (v *Vault) Close() { clear(v.master) }
 // DatabaseKey is the 32-byte key for store.Open.
 func (v *Vault) DatabaseKey() []byte { return v.derive("database") }
 
+// GatewayID names the installation in trace fields: the same at all gateways that share the vault, and nobody else's.
+func (v *Vault) GatewayID() string { return hex.EncodeToString(v.derive("gateway-id")[:8]) }
+
 // derive makes a key for one purpose from the master key (RFC 5869).
 func (v *Vault) derive(purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, v.master, nil, "sealpost "+purpose, 32)

@@ -1,0 +1,254 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge/contacts"
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/outbox"
+	"github.com/sealpost/sealpost/bridge/upstream"
+)
+
+// A gateway stands beside a company's MTA, which hands it what leaves the company (gateway_outbound.go) and what comes in
+// (gateway_inbound.go), and takes it back from it or has it sent on. It has no queue of its own to speak of: it answers after the
+// next hop has, so that the MTA keeps what could not be delivered. Keys of users are made when they first send (hosted.go).
+
+// GatewayOptions configure the gateway.
+type GatewayOptions struct {
+	Domains []string // whose users' keys are here
+	// Where mail goes afterwards; nil: none goes in that direction.
+	Outbound, Inbound *upstream.NextHop
+	CAFile            string     // extra roots for the next hops
+	Headers           HeaderMode // of what is encrypted; "" is baseline
+	Pass              []string   // addresses and domains whose users open their mail themselves
+}
+
+// Gateway relays mail for the users of its domains. Safe for concurrent use.
+type Gateway struct {
+	sender            // of mail that leaves the company
+	in      sender    // of mail that enters it
+	options GatewayOptions
+	out     *upstream.Relay // nil: none
+	inside  *upstream.Relay // likewise
+	users   *hosted
+	id      string
+}
+
+// Refusals are why recipients do not get a message.
+type Refusals map[string]*Refusal
+
+// Of is why one recipient does not get it; nil: he does.
+func (r Refusals) Of(address string) *Refusal { return r[normalized(address)] }
+
+func (r Refusals) add(refusal *Refusal, addresses ...string) {
+	for _, address := range addresses {
+		r[normalized(address)] = refusal
+	}
+}
+
+func (b *Bridge) openGateway(_ context.Context, o Options) error {
+	if o.Gateway == nil {
+		return nil
+	}
+	tlsConfig, err := tlsConfigFor(o.Gateway.CAFile)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	relay := func(to *upstream.NextHop) *upstream.Relay {
+		if to == nil {
+			return nil
+		}
+		return upstream.NewRelay(upstream.RelayOptions{To: *to, TLS: tlsConfig})
+	}
+	g := &Gateway{options: *o.Gateway, out: relay(o.Gateway.Outbound), inside: relay(o.Gateway.Inbound), users: newHosted(b), id: b.vault.GatewayID()}
+	log := b.log.With("account", gatewayOutbound)
+	g.sender = sender{bridge: b, log: log, origin: g}
+	g.in = sender{bridge: b, log: b.log.With("account", gatewayInbound), origin: inbound{g}}
+	b.gateway = g
+	return nil
+}
+
+// Gateway of this installation; false if it has none.
+func (b *Bridge) Gateway() (*Gateway, bool) { return b.gateway, b.gateway != nil }
+
+// The names of the two directions in the log of decisions and in the outbox.
+const (
+	gatewayOutbound = "gateway-outbound"
+	gatewayInbound  = "gateway-inbound"
+)
+
+// relayOf is the way out of what the outbox holds for the gateway.
+func (b *Bridge) relayOf(account string) (outbox.Submitter, bool) {
+	switch {
+	case b.gateway == nil:
+		return nil, false
+	case account == gatewayOutbound && b.gateway.out != nil:
+		return b.gateway.out, true
+	case account == gatewayInbound && b.gateway.inside != nil:
+		return b.gateway.inside, true
+	}
+	return nil, false
+}
+
+// Hosts says whether an address is in one of the gateway's domains.
+func (g *Gateway) Hosts(address string) bool {
+	return slices.ContainsFunc(g.options.Domains, func(domain string) bool { return matches(domain, address) })
+}
+
+// Address is the gateway's name in the log of decisions, for mail that leaves.
+func (g *Gateway) Address() string { return gatewayOutbound }
+
+// MaxMessageSize is what Outbound accepts, in bytes.
+func (g *Gateway) MaxMessageSize() int64 { return maxPlain(g.out.MaxSize()) }
+
+// MaxInboundSize is what Inbound accepts, in bytes.
+func (g *Gateway) MaxInboundSize() int64 {
+	limit := g.inside.MaxSize()
+	if limit <= 0 {
+		return defaultMaxMessage
+	}
+	return max(0, limit-traceRoom)
+}
+
+// traceRoom is what the status field and the trace field may add.
+const traceRoom = 4 << 10
+
+// Offers says whether the next hop of mail that leaves, or enters, offers an SMTP extension. The error is an *upstream.Error.
+func (g *Gateway) Offers(ctx context.Context, leaves bool, extension string) (bool, error) {
+	if leaves {
+		return g.out.Offers(ctx, extension)
+	}
+	return g.inside.Offers(ctx, extension)
+}
+
+func (g *Gateway) headerMode() HeaderMode               { return g.options.Headers }
+func (g *Gateway) event() string                        { return "relay" }
+func (g *Gateway) ringOf(m *outgoing) *keyring.Ring     { return m.ring }
+func (g *Gateway) submit(ctx context.Context, t []upstream.Transaction) ([]error, error) {
+	return g.out.Submit(ctx, t)
+}
+
+// neverSent: a relay keeps what other programs have written.
+func (g *Gateway) neverSent(m *outgoing) []string {
+	drop := []string{"Bcc", "Resent-Bcc"}
+	if g.speaksFor(m) {
+		drop = append(drop, "Autocrypt", "Autocrypt-Gossip")
+	}
+	for _, f := range m.header {
+		if strings.Contains(strings.ToLower(strings.Join(strings.Fields(f.Name), "")), "x-sealpost-") {
+			drop = append(drop, f.Name)
+		}
+	}
+	return drop
+}
+
+// lookup asks nobody about those inside, and for mail that passes or is a list's.
+func (g *Gateway) lookup(ctx context.Context, m MessageFacts, address string) (contacts.Lookup, RecipientFacts) {
+	p := g.bridge.Policy()
+	if g.Hosts(address) {
+		var l contacts.Lookup
+		if p.speaksOf(m, address) {
+			l = g.users.lookup(ctx, address)
+		}
+		f := factsOf(address, l)
+		f.Inside = true
+		return l, f
+	}
+	l := g.find(ctx, p, m, address)
+	return l, factsOf(address, l)
+}
+
+func (g *Gateway) find(ctx context.Context, p Policy, m MessageFacts, address string) contacts.Lookup {
+	mode, _ := p.modeFor(m, address)
+	if m.Bulk || m.passes(mode) || m.Report && mode != Require {
+		return g.bridge.contacts.Known(ctx, address)
+	}
+	return g.bridge.certificateOf(ctx, address)
+}
+
+// inbound is the origin of mail that enters the company.
+type inbound struct{ *Gateway }
+
+func (i inbound) Address() string       { return gatewayInbound }
+func (i inbound) MaxMessageSize() int64 { return i.MaxInboundSize() }
+func (i inbound) submit(ctx context.Context, t []upstream.Transaction) ([]error, error) {
+	return i.inside.Submit(ctx, t)
+}
+
+// maxReceived is how many trace fields a message may have (RFC 5321 §6.3).
+const maxReceived = 100
+
+// mark is in the trace field of every message that has passed in that direction.
+func (g *Gateway) mark(direction string) string { return "Sealpost " + direction + " " + g.id }
+
+// trace is the gateway's Received field (RFC 5321 §4.4).
+func (g *Gateway) trace(direction string, c Client) pgpmime.Field {
+	return pgpmime.Field{Name: "Received", Value: fmt.Sprintf("from %s ([%s]) by localhost (%s); %s",
+		plainWord(c.Hello), plainWord(c.IP), g.mark(direction), g.bridge.now().UTC().Format(time.RFC1123Z))}
+}
+
+// plainWord keeps what a client says about itself from being more than a word.
+func plainWord(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune(".-:_", r) {
+			return r
+		}
+		return -1
+	}, s)
+	if s == "" {
+		return "unknown"
+	}
+	return s[:min(len(s), 255)]
+}
+
+// checkLoop refuses what has been here before, or has been everywhere.
+func (g *Gateway) checkLoop(h mimescan.Header, direction string) error {
+	received := h.Values("Received")
+	for _, value := range received {
+		if strings.Contains(strings.Join(strings.Fields(value), " "), g.mark(direction)) {
+			return &Refusal{Reason: ReasonLoop, Text: "the message has passed this gateway before: a mail loop. Check what forwards it, and the next hop"}
+		}
+	}
+	if len(received) > maxReceived {
+		return &Refusal{Reason: ReasonLoop, Text: fmt.Sprintf("the message has been relayed more than %d times: a mail loop", maxReceived)}
+	}
+	return nil
+}
+
+// handOverApart gives all bodies to a next hop, and every recipient the answer that is his. Nothing is queued here: who
+// hands in keeps what is refused.
+func handOverApart(ctx context.Context, to *upstream.Relay, m *outgoing, parcels []parcel, refused Refusals) error {
+	if len(parcels) == 0 {
+		return nil
+	}
+	results, err := to.SubmitApart(ctx, transactions(m, parcels))
+	if err != nil {
+		return providerRefusal(err)
+	}
+	for _, u := range withoutDelivered(parcels, results) {
+		for _, address := range u.to {
+			refused.add(nextHopRefusal(u.failure, address), address)
+		}
+	}
+	return nil
+}
+
+// nextHopRefusal is what a failure means for one recipient.
+func nextHopRefusal(failure error, address string) *Refusal {
+	var all *upstream.RecipientError
+	var some *upstream.PartialError
+	switch {
+	case errors.As(failure, &all) && all.Replies[address] != nil:
+		return providerRefusal(all.Replies[address])
+	case errors.As(failure, &some) && some.Replies[address] != nil:
+		return providerRefusal(some.Replies[address])
+	}
+	return providerRefusal(failure)
+}

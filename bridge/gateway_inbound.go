@@ -1,0 +1,268 @@
+package bridge
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge/audit"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/internal/spool"
+	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// How a message enters the company:
+//
+//	check     the recipients are users of ours; it is no loop
+//	learn     the sender's certificate from an Autocrypt field
+//	open      for each recipient with that one's own keys; judge and present as incoming.go does
+//	deliver   what was opened in a transaction for that recipient alone; the rest byte for byte, but for the status field
+//	record
+//
+// What cannot be opened is delivered as it is, and the status field says why.
+
+// Inbound takes a message from the company's MTA; see Outbound.
+func (g *Gateway) Inbound(ctx context.Context, e Envelope, message io.Reader, apart bool) (refused Refusals, err error) {
+	refused = Refusals{}
+	for _, to := range e.To {
+		if !g.Hosts(to) {
+			refused.add(relayDenied(to), to)
+		}
+	}
+	if len(refused) > 0 && (!apart || len(refused) == len(e.To)) {
+		return nil, relayDenied(strings.Join(e.To, ", "))
+	}
+	m := &outgoing{from: e.From, utf8: e.UTF8, notice: e.Notice}
+	for _, to := range unique(e.To) {
+		if refused.Of(to) == nil {
+			m.to = append(m.to, to)
+		}
+	}
+	return refused, g.enter(ctx, m, e.Client, message, apart, refused)
+}
+
+func relayDenied(address string) *Refusal {
+	return &Refusal{Reason: ReasonRelay, Text: "relaying denied: " + address + " is in none of the gateway's domains"}
+}
+
+func (g *Gateway) enter(ctx context.Context, m *outgoing, c Client, message io.Reader, apart bool, refused Refusals) error {
+	raw, err := spool.FromReader(g.bridge.spoolDir, message, g.MaxInboundSize())
+	if err != nil {
+		return spoolRefusal(err)
+	}
+	defer raw.Close()
+	header, err := mimescan.ReadTop(raw)
+	if err != nil {
+		return localRefusal(err)
+	}
+	if err := g.checkLoop(header, "inbound"); err != nil {
+		return err
+	}
+	m.messageID = header.Get("Message-ID")
+	g.bridge.learnAutocrypt(ctx, raw, func(address string, _ *keydisc.Certificate) bool { return g.Hosts(address) })
+	letters, err := g.open(ctx, raw, m.to)
+	defer closeLetters(letters)
+	if err != nil {
+		return localRefusal(err)
+	}
+	parcels, err := g.dress(letters, c)
+	defer closeAll(parcels)
+	if err != nil {
+		return localRefusal(err)
+	}
+	return g.deliver(ctx, m, parcels, letters, apart, refused)
+}
+
+// letter is a message as some recipients shall see it.
+type letter struct {
+	to      []string
+	message *spool.Spool
+	verdict verdict
+	pass    bool // nobody has looked at it
+}
+
+func closeLetters(letters []letter) {
+	for _, l := range letters {
+		_ = l.message.Close()
+	}
+}
+
+// open makes a letter for each recipient for whom the message could be opened, one for all others, and one for those who
+// open theirs themselves.
+func (g *Gateway) open(ctx context.Context, raw *spool.Spool, to []string) (letters []letter, err error) {
+	passed, rest := partition(to, g.passes)
+	if len(passed) > 0 {
+		l := letter{to: passed, pass: true, message: spool.New(g.bridge.spoolDir)}
+		letters = append(letters, l)
+		if _, err := io.Copy(l.message, raw.Reader()); err != nil {
+			return letters, err
+		}
+	}
+	if len(rest) == 0 {
+		return letters, nil
+	}
+	closed, err := g.read(ctx, raw, pgpmime.Keys{Own: rest})
+	if err != nil {
+		return letters, err
+	}
+	letters = append(letters, closed)
+	shared := len(letters) - 1
+	for _, address := range rest {
+		if closed.verdict.encryption == pgpmime.EncryptionFailed {
+			l, ok, err := g.readFor(ctx, raw, address)
+			if err != nil {
+				return letters, err
+			}
+			if ok {
+				letters = append(letters, l)
+				continue
+			}
+		}
+		letters[shared].to = append(letters[shared].to, address)
+	}
+	return letters, nil
+}
+
+func partition(all []string, first func(string) bool) (yes, no []string) {
+	for _, s := range all {
+		if first(s) {
+			yes = append(yes, s)
+		} else {
+			no = append(no, s)
+		}
+	}
+	return yes, no
+}
+
+// passes says whether a user opens his mail himself.
+func (g *Gateway) passes(address string) bool {
+	return slices.ContainsFunc(g.options.Pass, func(pattern string) bool { return matches(pattern, address) })
+}
+
+// readFor opens the message with one user's keys; not ok if he has none.
+func (g *Gateway) readFor(ctx context.Context, raw *spool.Spool, address string) (l letter, ok bool, err error) {
+	ring, err := g.users.ring(ctx, address)
+	if err != nil {
+		return l, false, err
+	}
+	if len(ring.List()) == 0 {
+		return l, false, nil
+	}
+	decrypters, giveBack, err := ring.Decrypters()
+	if err != nil {
+		return l, false, err
+	}
+	defer giveBack()
+	l, err = g.read(ctx, raw, pgpmime.Keys{Decrypters: decrypters, Own: []string{normalized(address)}})
+	l.to = []string{address}
+	return l, err == nil, err
+}
+
+// read opens the message with some keys, or none, and dresses it as incoming.go does. What was opened is journaled before anybody
+// has it: answers to it stay encrypted.
+func (g *Gateway) read(ctx context.Context, raw *spool.Spool, keys pgpmime.Keys) (letter, error) {
+	result, signers, err := g.sender.open(ctx, raw, keys)
+	if err != nil {
+		return letter{}, err
+	}
+	if result.Message != nil {
+		defer result.Message.Close()
+	}
+	l := letter{verdict: judge(result, signers)}
+	if l.message, err = g.present(raw, result, l.verdict.status()); err != nil {
+		return letter{}, err
+	}
+	if l.verdict.encryption != pgpmime.EncryptionOpenPGP {
+		return l, nil
+	}
+	hash := sha256.New()
+	if _, err = io.Copy(hash, raw.Reader()); err == nil {
+		var ids []string
+		if l.message, ids, err = g.answerable(l.message, raw, hash.Sum(nil)); err == nil {
+			err = g.bridge.journal.noteEncrypted(ctx, gatewayInbound, ids)
+		}
+	}
+	if err != nil {
+		_ = l.message.Close()
+	}
+	return l, err
+}
+
+// dress puts the trace field on top of each letter. Nobody gets an empty one.
+func (g *Gateway) dress(letters []letter, c Client) (parcels []parcel, err error) {
+	for _, l := range letters {
+		if len(l.to) == 0 {
+			continue
+		}
+		p := parcel{to: l.to, body: spool.New(g.bridge.spoolDir)}
+		parcels = append(parcels, p)
+		trace := g.trace("inbound", c)
+		if _, err := fmt.Fprintf(p.body, "%s: %s\r\n", trace.Name, trace.Value); err != nil {
+			return parcels, err
+		}
+		if _, err := io.Copy(p.body, l.message.Reader()); err != nil {
+			return parcels, err
+		}
+	}
+	return parcels, nil
+}
+
+// deliver hands over and records.
+func (g *Gateway) deliver(ctx context.Context, m *outgoing, parcels []parcel, letters []letter, apart bool, refused Refusals) error {
+	if apart {
+		if err := handOverApart(ctx, g.inside, m, parcels, refused); err != nil {
+			return err
+		}
+		g.recordDelivery(ctx, m, letters, refused)
+		return nil
+	}
+	lost, err := g.in.handOver(ctx, m, parcels)
+	if err != nil {
+		return err
+	}
+	for _, address := range lost {
+		refused.add(localRefusal(errNotQueued), address)
+	}
+	g.recordDelivery(ctx, m, letters, refused)
+	if len(lost) == 0 {
+		return nil
+	}
+	return partlyDelivered(lost)
+}
+
+// recordDelivery writes the decision log: an entry for each who has got the message.
+func (g *Gateway) recordDelivery(ctx context.Context, m *outgoing, letters []letter, refused Refusals) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	var entries []audit.Entry
+	for _, l := range letters {
+		if !l.pass && len(l.to) > 0 {
+			g.bridge.metrics.Opened(string(l.verdict.encryption), string(l.verdict.signature))
+		}
+		for _, to := range l.to {
+			if refused.Of(to) != nil {
+				continue
+			}
+			entries = append(entries, audit.Entry{
+				Time: g.bridge.now(), Account: gatewayInbound, Event: "deliver", MessageID: m.messageID, Recipient: to,
+				Decision: l.done(), Fingerprint: string(l.verdict.signer), Reason: l.verdict.reason,
+			})
+		}
+	}
+	if err := g.bridge.audit.Append(ctx, entries...); err != nil {
+		g.in.log.Error("the decision log could not be written", "message_id", m.messageID, "cause", err)
+	}
+}
+
+// done is what was done to a letter, for the log.
+func (l letter) done() string {
+	if l.verdict.encryption == pgpmime.EncryptionOpenPGP {
+		return "opened"
+	}
+	return "passed"
+}

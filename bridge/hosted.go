@@ -1,0 +1,112 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/expirable"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/sealpost/sealpost/bridge/audit"
+	"github.com/sealpost/sealpost/bridge/contacts"
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
+)
+
+const (
+	// maxRings bounds the keys in memory: a company may have 100,000 users, of whom a few write at a time.
+	maxRings = 2000
+	// ringLasts is how soon a gateway sees what another one, or a command beside it, has done to a user's keys.
+	ringLasts = time.Minute
+)
+
+// hosted are the keys of the gateway's users, each wrapped by the vault's master key. A user's first key is made when he first
+// sends: nobody else can have one made. Safe for concurrent use.
+type hosted struct {
+	bridge  *Bridge
+	rings   *expirable.LRU[string, *keyring.Ring]
+	opening singleflight.Group
+}
+
+func newHosted(b *Bridge) *hosted {
+	return &hosted{bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts)}
+}
+
+// ring of a user; it may be empty.
+func (h *hosted) ring(ctx context.Context, address string) (*keyring.Ring, error) {
+	address = normalized(address)
+	if r, ok := h.rings.Get(address); ok {
+		return r, nil
+	}
+	r, err, _ := h.opening.Do(address, func() (any, error) {
+		r, err := keyring.Open(context.WithoutCancel(ctx), h.bridge.db, h.bridge.vault, address)
+		if err == nil {
+			h.rings.Add(address, r)
+		}
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.(*keyring.Ring), nil
+}
+
+// sending is the ring of a user who sends, with a key in it.
+func (h *hosted) sending(ctx context.Context, address string) (*keyring.Ring, error) {
+	address = normalized(address)
+	ring, err := h.ring(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if len(ring.List()) > 0 {
+		_, err = ring.Maintain(ctx, []string{address}, h.bridge.now())
+		return ring, err
+	}
+	_, err, _ = h.opening.Do("first "+address, func() (any, error) {
+		return nil, h.first(context.WithoutCancel(ctx), ring, address)
+	})
+	return ring, err
+}
+
+// first makes a user's first key; if another gateway was faster, its key is taken.
+func (h *hosted) first(ctx context.Context, ring *keyring.Ring, address string) error {
+	if len(ring.List()) > 0 {
+		return nil
+	}
+	made, err := ring.GenerateFirst(ctx, keyring.Compatible, []string{address}, h.bridge.now())
+	if err != nil || !made {
+		return err
+	}
+	certificate, err := ring.Certificate()
+	if err != nil {
+		return err
+	}
+	return h.bridge.audit.Append(ctx, audit.Entry{
+		Time: h.bridge.now(), Account: address, Event: "key", Fingerprint: string(certificate.Fingerprint()), Detail: "generated at first use",
+	})
+}
+
+// lookup is the certificate of a user, for mail to him.
+func (h *hosted) lookup(ctx context.Context, address string) contacts.Lookup {
+	ring, err := h.ring(ctx, address)
+	if err != nil {
+		return contacts.Lookup{Usable: contacts.ErrNone, Cause: err}
+	}
+	c, err := ring.CertificateFor(normalized(address), h.bridge.now())
+	if err != nil {
+		return contacts.Lookup{Usable: contacts.ErrNone, Conclusive: true}
+	}
+	return contacts.Lookup{Contact: ownContact(address, c), Usable: checkOwn(c, h.bridge.now()), Conclusive: true}
+}
+
+// contacts are those with whose certificates a signature by a user may be checked: past keys', too.
+func (h *hosted) contacts(ctx context.Context, address string) (all []contacts.Contact) {
+	ring, err := h.ring(ctx, address)
+	if err != nil {
+		h.bridge.log.Warn("the keys of a user could not be read", "address", address, "cause", err)
+		return nil
+	}
+	for _, c := range ring.Certificates() {
+		all = append(all, ownContact(address, c))
+	}
+	return all
+}
