@@ -70,7 +70,11 @@ func (a *Account) Mirror() *mirror.Mirror { return a.mirror }
 // MaxMessageSize is what Submit and Append accept, in bytes: the provider's limit less
 // what encryption adds.
 func (a *Account) MaxMessageSize() int64 {
-	limit := a.provider.MaxSize()
+	return maxPlain(a.provider.MaxSize())
+}
+
+// maxPlain is the largest message that is within a server's limit, in bytes, once it is encrypted.
+func maxPlain(limit int64) int64 {
 	if limit <= 0 {
 		return defaultMaxMessage
 	}

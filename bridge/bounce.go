@@ -15,21 +15,26 @@ import (
 // else that is appended.
 func (b *Bridge) bounce(ctx context.Context, m outbox.Message, cause error) error {
 	a, ok := b.Account(m.Account)
+	if _, relayed := b.relayOf(m.Account); relayed {
+		return b.gateway.bounce(ctx, m, cause)
+	}
 	if !ok {
 		b.log.Error("a message was given up and its account is gone", "account", m.Account, "message_id", m.MessageID)
 		return nil
 	}
 	report := spool.New(b.spoolDir)
 	defer report.Close()
-	if _, err := report.Write([]byte(bounceText(a.Address(), m, cause, b.now()))); err != nil {
+	if _, err := report.Write([]byte(bounceText(a.Address(), domainOf(a.Address()), m, cause, b.now()))); err != nil {
 		return err
 	}
 	_, err := a.Append(ctx, "INBOX", report.Reader(), report.Size(), nil)
 	return err
 }
 
-func bounceText(address string, m outbox.Message, cause error, now time.Time) string {
-	_, domain, _ := strings.Cut(address, "@")
+func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
+
+// bounceText is a report to address from a domain's postmaster.
+func bounceText(address, domain string, m outbox.Message, cause error, now time.Time) string {
 	reason := strings.Join(strings.Fields(cause.Error()), " ")
 	const boundary = "=_sealpost_report"
 	var s strings.Builder

@@ -34,6 +34,7 @@ type Options struct {
 	Unlock       UnlockOptions
 	Accounts     []AccountOptions
 	Devices      []DeviceOptions
+	Gateway      *GatewayOptions // nil: none
 	Policy       Policy
 	Keydisc      keydisc.Options // Log and Now are filled in
 	UseAutocrypt bool            // certificates in Autocrypt fields count
@@ -79,6 +80,7 @@ type Bridge struct {
 	keepLog  time.Duration
 	accounts []*Account
 	devices  []*Device
+	gateway  *Gateway // nil: none
 	logins   logins
 
 	trustChanged chan struct{} // see followTrust
@@ -155,7 +157,7 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.audit = audit.New(b.db, b.now)
 	b.metrics = metrics.New()
 	b.SetPolicy(o.Policy)
-	for _, part := range []func(context.Context, Options) error{b.openContacts, b.openOutbox, b.openAccounts, b.openDevices} {
+	for _, part := range []func(context.Context, Options) error{b.openContacts, b.openOutbox, b.openAccounts, b.openDevices, b.openGateway} {
 		if err := part(ctx, o); err != nil {
 			return err
 		}
@@ -286,7 +288,7 @@ func (b *Bridge) MaxMessageSize() int64 {
 func (b *Bridge) providerOf(account string) (outbox.Submitter, bool) {
 	a, ok := b.Account(account)
 	if !ok {
-		return nil, false
+		return b.relayOf(account)
 	}
 	return a.provider, true
 }
@@ -306,6 +308,9 @@ func (b *Bridge) certificateOf(ctx context.Context, address string) contacts.Loo
 func (b *Bridge) signersOf(ctx context.Context, address string) []contacts.Contact {
 	if a, ok := b.Account(address); ok {
 		return a.ownContacts(address)
+	}
+	if b.gateway != nil && b.gateway.Hosts(address) {
+		return b.gateway.users.contacts(ctx, address)
 	}
 	return b.contacts.ForVerification(ctx, address)
 }

@@ -25,6 +25,8 @@ const (
 	ReasonProvider      Reason = "provider"       // the provider's own code, else 451 4.4.1
 	ReasonUnreachable   Reason = "unreachable"    // 451 4.4.1
 	ReasonLocal         Reason = "local"          // 451 4.3.0: disk full, vault locked, …
+	ReasonLoop          Reason = "loop"           // 554 5.4.6: it has been here before
+	ReasonRelay         Reason = "relay"          // 550 5.7.1: not for us to deliver
 	ReasonRate          Reason = "rate"           // 450 4.7.1: a device sends too much
 )
 

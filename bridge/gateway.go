@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -32,8 +33,8 @@ type GatewayOptions struct {
 
 // Gateway relays mail for the users of its domains. Safe for concurrent use.
 type Gateway struct {
-	sender            // of mail that leaves the company
-	in      sender    // of mail that enters it
+	sender         // of mail that leaves the company
+	in      sender // of mail that enters it
 	options GatewayOptions
 	out     *upstream.Relay // nil: none
 	inside  *upstream.Relay // likewise
@@ -120,17 +121,9 @@ func (g *Gateway) MaxInboundSize() int64 {
 // traceRoom is what the status field and the trace field may add.
 const traceRoom = 4 << 10
 
-// Offers says whether the next hop of mail that leaves, or enters, offers an SMTP extension. The error is an *upstream.Error.
-func (g *Gateway) Offers(ctx context.Context, leaves bool, extension string) (bool, error) {
-	if leaves {
-		return g.out.Offers(ctx, extension)
-	}
-	return g.inside.Offers(ctx, extension)
-}
-
-func (g *Gateway) headerMode() HeaderMode               { return g.options.Headers }
-func (g *Gateway) event() string                        { return "relay" }
-func (g *Gateway) ringOf(m *outgoing) *keyring.Ring     { return m.ring }
+func (g *Gateway) headerMode() HeaderMode           { return g.options.Headers }
+func (g *Gateway) event() string                    { return "relay" }
+func (g *Gateway) ringOf(m *outgoing) *keyring.Ring { return m.ring }
 func (g *Gateway) submit(ctx context.Context, t []upstream.Transaction) ([]error, error) {
 	return g.out.Submit(ctx, t)
 }
@@ -188,8 +181,12 @@ const maxReceived = 100
 // mark is in the trace field of every message that has passed in that direction.
 func (g *Gateway) mark(direction string) string { return "Sealpost " + direction + " " + g.id }
 
-// trace is the gateway's Received field (RFC 5321 §4.4).
-func (g *Gateway) trace(direction string, c Client) pgpmime.Field {
+func (g *Gateway) trace(m *outgoing) []pgpmime.Field {
+	return []pgpmime.Field{g.received("outbound", m.client)}
+}
+
+// received is the gateway's trace field (RFC 5321 §4.4).
+func (g *Gateway) received(direction string, c Client) pgpmime.Field {
 	return pgpmime.Field{Name: "Received", Value: fmt.Sprintf("from %s ([%s]) by localhost (%s); %s",
 		plainWord(c.Hello), plainWord(c.IP), g.mark(direction), g.bridge.now().UTC().Format(time.RFC1123Z))}
 }
@@ -251,4 +248,55 @@ func nextHopRefusal(failure error, address string) *Refusal {
 		return providerRefusal(some.Replies[address])
 	}
 	return providerRefusal(failure)
+}
+
+// Notice and NoticeEvents are what a sender wants to hear of a message's fate (RFC 3461).
+type (
+	Notice       = upstream.Notice
+	NoticeEvents = upstream.Events
+)
+
+// Lane is one direction of the gateway, for a listener.
+type Lane struct {
+	gateway *Gateway
+	leaves  bool
+}
+
+// Lanes of the gateway: of mail that leaves the company, and of mail that enters it.
+func (g *Gateway) Lanes() (outbound, inbound Lane) { return Lane{g, true}, Lane{g, false} }
+
+// Relay is Outbound or Inbound.
+func (l Lane) Relay(ctx context.Context, e Envelope, message io.Reader, apart bool) (Refusals, error) {
+	if l.leaves {
+		return l.gateway.Outbound(ctx, e, message, apart)
+	}
+	return l.gateway.Inbound(ctx, e, message, apart)
+}
+
+// CheckRecipient refuses those whom nobody here could deliver to: into the company only its own addresses go.
+func (l Lane) CheckRecipient(address string) error {
+	if !l.leaves && !l.gateway.Hosts(address) {
+		return relayDenied(address)
+	}
+	return nil
+}
+
+// MaxMessageSize is what Relay accepts, in bytes.
+func (l Lane) MaxMessageSize() int64 {
+	if l.leaves {
+		return l.gateway.MaxMessageSize()
+	}
+	return l.gateway.MaxInboundSize()
+}
+
+// Offers says whether the next hop offers an SMTP extension. The error is an *upstream.Error.
+func (l Lane) Offers(ctx context.Context, extension string) (bool, error) {
+	return l.way().Offers(ctx, extension)
+}
+
+func (l Lane) way() *upstream.Relay {
+	if l.leaves {
+		return l.gateway.out
+	}
+	return l.gateway.inside
 }

@@ -65,7 +65,7 @@ func (g *Gateway) enter(ctx context.Context, m *outgoing, c Client, message io.R
 	}
 	m.messageID = header.Get("Message-ID")
 	g.bridge.learnAutocrypt(ctx, raw, func(address string, _ *keydisc.Certificate) bool { return g.Hosts(address) })
-	letters, err := g.open(ctx, raw, m.to)
+	letters, err := g.read(ctx, raw, m.to)
 	defer closeLetters(letters)
 	if err != nil {
 		return localRefusal(err)
@@ -92,9 +92,9 @@ func closeLetters(letters []letter) {
 	}
 }
 
-// open makes a letter for each recipient for whom the message could be opened, one for all others, and one for those who
+// read makes a letter for each recipient for whom the message could be opened, one for all others, and one for those who
 // open theirs themselves.
-func (g *Gateway) open(ctx context.Context, raw *spool.Spool, to []string) (letters []letter, err error) {
+func (g *Gateway) read(ctx context.Context, raw *spool.Spool, to []string) (letters []letter, err error) {
 	passed, rest := partition(to, g.passes)
 	if len(passed) > 0 {
 		l := letter{to: passed, pass: true, message: spool.New(g.bridge.spoolDir)}
@@ -106,7 +106,7 @@ func (g *Gateway) open(ctx context.Context, raw *spool.Spool, to []string) (lett
 	if len(rest) == 0 {
 		return letters, nil
 	}
-	closed, err := g.read(ctx, raw, pgpmime.Keys{Own: rest})
+	closed, err := g.readWith(ctx, raw, pgpmime.Keys{Own: rest})
 	if err != nil {
 		return letters, err
 	}
@@ -158,15 +158,15 @@ func (g *Gateway) readFor(ctx context.Context, raw *spool.Spool, address string)
 		return l, false, err
 	}
 	defer giveBack()
-	l, err = g.read(ctx, raw, pgpmime.Keys{Decrypters: decrypters, Own: []string{normalized(address)}})
+	l, err = g.readWith(ctx, raw, pgpmime.Keys{Decrypters: decrypters, Own: []string{normalized(address)}})
 	l.to = []string{address}
 	return l, err == nil, err
 }
 
-// read opens the message with some keys, or none, and dresses it as incoming.go does. What was opened is journaled before anybody
+// readWith opens the message with some keys, or none, and dresses it as incoming.go does. What was opened is journaled before anybody
 // has it: answers to it stay encrypted.
-func (g *Gateway) read(ctx context.Context, raw *spool.Spool, keys pgpmime.Keys) (letter, error) {
-	result, signers, err := g.sender.open(ctx, raw, keys)
+func (g *Gateway) readWith(ctx context.Context, raw *spool.Spool, keys pgpmime.Keys) (letter, error) {
+	result, signers, err := g.openWith(ctx, raw, keys)
 	if err != nil {
 		return letter{}, err
 	}
@@ -201,7 +201,7 @@ func (g *Gateway) dress(letters []letter, c Client) (parcels []parcel, err error
 		}
 		p := parcel{to: l.to, body: spool.New(g.bridge.spoolDir)}
 		parcels = append(parcels, p)
-		trace := g.trace("inbound", c)
+		trace := g.received("inbound", c)
 		if _, err := fmt.Fprintf(p.body, "%s: %s\r\n", trace.Name, trace.Value); err != nil {
 			return parcels, err
 		}

@@ -33,7 +33,12 @@ import (
 // openStored turns a message as the provider stores it into what the client sees. An error
 // means that it could not be done now; bad mail is not an error.
 func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirror.Opened, error) {
-	a.learnAutocrypt(ctx, stored)
+	a.bridge.learnAutocrypt(ctx, stored, func(from string, c *keydisc.Certificate) bool {
+		if a.Owns(from) {
+			a.learnOwn(ctx, c)
+		}
+		return a.Owns(from)
+	})
 	result, signers, err := a.open(ctx, stored)
 	if err != nil {
 		return nil, err
@@ -70,16 +75,20 @@ func (a *Account) open(ctx context.Context, stored mimescan.Source) (*pgpmime.Re
 		return nil, nil, err
 	}
 	defer giveBack()
+	return a.openWith(ctx, stored, keys)
+}
+
+func (s *sender) openWith(ctx context.Context, stored mimescan.Source, keys pgpmime.Keys) (*pgpmime.Result, map[keydisc.Fingerprint]contacts.Contact, error) {
 	signers := map[keydisc.Fingerprint]contacts.Contact{}
 	certificates := func(from string) []*keydisc.Certificate {
 		var found []*keydisc.Certificate
-		for _, c := range a.bridge.signersOf(ctx, from) {
+		for _, c := range s.bridge.signersOf(ctx, from) {
 			signers[c.Certificate.Fingerprint()] = c
 			found = append(found, c.Certificate)
 		}
 		return found
 	}
-	result, err := pgpmime.Open(stored, keys, certificates, a.bridge.now(), a.bridge.spoolDir)
+	result, err := pgpmime.Open(stored, keys, certificates, s.bridge.now(), s.bridge.spoolDir)
 	return result, signers, err
 }
 
@@ -190,12 +199,12 @@ func (a *Account) recall(ctx context.Context, stored mimescan.Source, first *fir
 }
 
 // present writes the message with our status field on top.
-func (a *Account) present(stored mimescan.Source, r *pgpmime.Result, status string) (*spool.Spool, error) {
+func (s *sender) present(stored mimescan.Source, r *pgpmime.Result, status string) (*spool.Spool, error) {
 	source := stored
 	if r.Message != nil {
 		source = r.Message
 	}
-	message := spool.New(a.bridge.spoolDir)
+	message := spool.New(s.bridge.spoolDir)
 	if err := pgpmime.WithStatus(message, source, status); err != nil {
 		_ = message.Close()
 		return nil, err
@@ -205,8 +214,9 @@ func (a *Account) present(stored mimescan.Source, r *pgpmime.Result, status stri
 
 // learnAutocrypt takes the sender's certificate from the message's Autocrypt field
 // (Autocrypt 1.1 §2.3): exactly one From, exactly one valid field whose addr is that From,
-// not a report. Whatever is wrong with it is no reason not to show the message.
-func (a *Account) learnAutocrypt(ctx context.Context, stored mimescan.Source) {
+// not a report. Whatever is wrong with it is no reason not to show the message. own takes what is about an address of
+// the user's own.
+func (b *Bridge) learnAutocrypt(ctx context.Context, stored mimescan.Source, own func(from string, c *keydisc.Certificate) bool) {
 	header, err := mimescan.ReadTop(stored)
 	if err != nil || header.MediaType() == "multipart/report" {
 		return
@@ -219,16 +229,15 @@ func (a *Account) learnAutocrypt(ctx context.Context, stored mimescan.Source) {
 	if certificate == nil {
 		return
 	}
-	if a.Owns(from[0]) {
-		a.learnOwn(ctx, certificate)
+	if own(from[0], certificate) {
 		return
 	}
-	effective := a.bridge.now()
+	effective := b.now()
 	if date, err := mail.ParseDate(header.Get("Date")); err == nil && date.Before(effective) {
 		effective = date
 	}
-	if err := a.bridge.contacts.Learn(ctx, from[0], certificate, "autocrypt", effective); err != nil {
-		a.log.Debug("a certificate in an Autocrypt field was not taken", "cause", err)
+	if err := b.contacts.Learn(ctx, from[0], certificate, "autocrypt", effective); err != nil {
+		b.log.Debug("a certificate in an Autocrypt field was not taken", "cause", err)
 	}
 }
 

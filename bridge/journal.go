@@ -120,6 +120,19 @@ func (o *firstOpening) save(ctx context.Context, b *store.Batch) error {
 	return nil
 }
 
+// noteEncrypted keeps the Message-IDs of a message that came end-to-end encrypted.
+func (j *journal) noteEncrypted(ctx context.Context, account string, messageIDs []string) error {
+	return j.db.Write(ctx, func(tx *sql.Tx) error {
+		for _, id := range messageIDs {
+			_, err := tx.ExecContext(ctx, `INSERT INTO encrypted_message (account, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, account, id)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // forgetFailures lets messages that could not be opened have a first opening again.
 func (j *journal) forgetFailures(ctx context.Context, account string) error {
 	return j.exec(ctx, `DELETE FROM first_status WHERE account = ? AND status LIKE 'encryption=failed;%'`, account)

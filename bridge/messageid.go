@@ -56,7 +56,7 @@ const maxMessageIDs = 10
 // answerable is an opened message with a Message-ID by which answers to it will be known, and all identifiers
 // that may be quoted: of what is shown, then of the header that everybody on the way has seen. message is
 // closed if another takes its place.
-func (a *Account) answerable(message *spool.Spool, stored mimescan.Source, digest []byte) (*spool.Spool, []string, error) {
+func (s *sender) answerable(message *spool.Spool, stored mimescan.Source, digest []byte) (*spool.Spool, []string, error) {
 	outer, err := mimescan.ReadTop(stored)
 	if err != nil {
 		return message, nil, err
@@ -71,13 +71,13 @@ func (a *Account) answerable(message *spool.Spool, stored mimescan.Source, diges
 		return message, ids, nil
 	}
 	made := "<" + hex.EncodeToString(digest[:16]) + "@sealpost.invalid>"
-	named, err := a.withMessageID(message, shown, made)
+	named, err := s.withMessageID(message, shown, made)
 	return named, append([]string{made}, ids...), err
 }
 
 // withMessageID is the message under another Message-ID.
-func (a *Account) withMessageID(message *spool.Spool, h mimescan.Header, id string) (*spool.Spool, error) {
-	named := spool.New(a.bridge.spoolDir)
+func (s *sender) withMessageID(message *spool.Spool, h mimescan.Header, id string) (*spool.Spool, error) {
+	named := spool.New(s.bridge.spoolDir)
 	var err error
 	var body int64
 	write := func(data []byte) {

@@ -133,7 +133,7 @@ func (s *sender) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, e
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
-	ciphertext, err := pgpmime.Ciphertext(m.message)
+	ciphertext, err := encryptedAlready(m.message)
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
@@ -250,7 +250,7 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 		return parcel{}, localRefusal(err)
 	}
 	body := spool.New(s.bridge.spoolDir)
-	if err := pgpmime.Encrypt(body, m.message, options); err != nil {
+	if err := s.encrypt(body, m, options); err != nil {
 		_ = body.Close()
 		return parcel{}, localRefusal(err)
 	}
@@ -339,11 +339,7 @@ func addresses(group []recipient) []string {
 // reason and still has the message; if it accepted some, the rest goes to the outbox, which
 // delivers it or tells the user. lost are the recipients for whom not even that could be done.
 func (s *sender) handOver(ctx context.Context, m *outgoing, parcels []parcel) (lost []string, err error) {
-	transactions := make([]upstream.Transaction, len(parcels))
-	for i, p := range parcels {
-		transactions[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8, Notice: m.notice}
-	}
-	results, err := s.origin.submit(ctx, transactions)
+	results, err := s.origin.submit(ctx, transactions(m, parcels))
 	if err != nil {
 		return nil, providerRefusal(err)
 	}
@@ -359,6 +355,14 @@ func (s *sender) handOver(ctx context.Context, m *outgoing, parcels []parcel) (l
 		}
 	}
 	return lost, nil
+}
+
+func transactions(m *outgoing, parcels []parcel) []upstream.Transaction {
+	list := make([]upstream.Transaction, len(parcels))
+	for i, p := range parcels {
+		list[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8, Notice: m.notice}
+	}
+	return list
 }
 
 // undelivered is what of a parcel the provider has not taken.

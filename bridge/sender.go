@@ -6,6 +6,7 @@ import (
 
 	"github.com/sealpost/sealpost/bridge/contacts"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 	"github.com/sealpost/sealpost/bridge/upstream"
 )
 
@@ -29,6 +30,8 @@ type origin interface {
 	ringOf(m *outgoing) *keyring.Ring
 	// neverSent are the header fields that leave with no message of that author.
 	neverSent(m *outgoing) []string
+	// trace is what goes on top of a message on its way.
+	trace(m *outgoing) []pgpmime.Field
 	// submit hands over; see upstream.Provider.Submit.
 	submit(ctx context.Context, t []upstream.Transaction) ([]error, error)
 	// headerMode of what is encrypted.
@@ -49,6 +52,8 @@ func (a *Account) neverSent(*outgoing) []string { return neverSent }
 func (a *Account) submit(ctx context.Context, t []upstream.Transaction) ([]error, error) {
 	return a.provider.Submit(ctx, t)
 }
+
+func (a *Account) trace(*outgoing) []pgpmime.Field { return nil }
 
 func (a *Account) headerMode() HeaderMode { return a.options.Headers }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 	"github.com/sealpost/sealpost/bridge/internal/spool"
 	"github.com/sealpost/sealpost/bridge/mimescan"
@@ -36,9 +37,12 @@ type outgoing struct {
 	to         []string     // envelope, each address once
 	utf8       bool
 	notice     upstream.Notice
-	fromFields []string // values of From
-	author     string   // the address in From, normalised; "" unless there is exactly one
-	senders    []string // values of Sender
+	client     Client          // who hands it in
+	header     mimescan.Header // as it came
+	ring       *keyring.Ring   // at a gateway: of the author; nil: nobody signs
+	fromFields []string        // values of From
+	author     string          // the address in From, normalised; "" unless there is exactly one
+	senders    []string        // values of Sender
 	messageID  string
 	references []string        // Message-IDs of what it answers or forwards
 	visible    map[string]bool // addresses in To and Cc, normalised
@@ -95,7 +99,7 @@ func (s *sender) spoolLines(r io.Reader) (*spool.Spool, error) {
 // readHeader takes from the header what the journey needs.
 func readHeader(e Envelope, h mimescan.Header, p Policy) (*outgoing, error) {
 	m := &outgoing{
-		from: e.From, to: unique(e.To), utf8: e.UTF8, notice: e.Notice,
+		from: e.From, to: unique(e.To), utf8: e.UTF8, notice: e.Notice, client: e.Client, header: h,
 		fromFields: h.Values("From"), senders: h.Values("Sender"),
 		messageID:  h.Get("Message-ID"),
 		references: messageIDs(h, "In-Reply-To", "References", "X-Forwarded-Message-Id"),
@@ -147,7 +151,7 @@ func wishOf(h mimescan.Header) (Force, error) {
 
 // complete drops what is never sent and adds what a message must have (RFC 6409 §8.2, §8.3).
 func (s *sender) complete(m *outgoing, h mimescan.Header, lines *spool.Spool) (*spool.Spool, error) {
-	var add []pgpmime.Field
+	add := s.origin.trace(m)
 	if m.messageID == "" {
 		m.messageID = newMessageID(m.author)
 		add = append(add, pgpmime.Field{Name: "Message-ID", Value: m.messageID})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,10 +30,11 @@ type gate struct {
 	received int64  // octets of the message being received
 	failures int    // wrong passwords so far
 
-	ehlo      bool  // the reply to EHLO is being written
-	challenge bool  // the next line answers a challenge of AUTH (RFC 4954 §4)
-	limit     int64 // of the message
-	silent    bool  // the greeting was given before STARTTLS
+	ehlo      bool            // the reply to EHLO is being written
+	challenge bool            // the next line answers a challenge of AUTH (RFC 4954 §4)
+	limit     int64           // of the message
+	silent    bool            // the greeting was given before STARTTLS
+	offers    map[string]bool // at a relay: of the extensions passed on, which to offer
 
 	// Shared with Shutdown.
 	mu      sync.Mutex
@@ -40,6 +42,7 @@ type gate struct {
 	last    bool // close after the next reply
 	shaking bool // a TLS handshake goes on: not a word in plain text
 	handed  bool // another gate has the connection now
+	replies int  // to the message, that are still to come; see expectReplies
 }
 
 func newGate(e *entrance, c net.Conn, secure bool) *gate {
@@ -114,7 +117,7 @@ func (g *gate) command(line []byte) error {
 	case strings.HasPrefix(verb, "AUTH") && !g.mayAuth():
 		return g.reply("530 5.7.0 Must issue a STARTTLS command first")
 	}
-	g.ehlo = strings.HasPrefix(verb, "EHLO")
+	g.ehlo = strings.HasPrefix(verb, "EHLO") || strings.HasPrefix(verb, "LHLO")
 	g.pending = line
 	return nil
 }
@@ -209,10 +212,20 @@ func (g *gate) Write(b []byte) (int, error) {
 func (g *gate) replied(content bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.replies--; g.replies > 0 && !content {
+		return
+	}
 	g.content = content
 	if g.last && !content {
 		_ = g.Conn.Close()
 	}
+}
+
+// expectReplies says that so many replies will follow to the message (RFC 2033 §4.2).
+func (g *gate) expectReplies(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.replies = n
 }
 
 // extension is the line of EHLO's reply as it shall read (RFC 5321 §4.1.1.1); none: it is left out.
@@ -223,6 +236,8 @@ func (g *gate) extension(line []byte) []byte {
 	case word == "CHUNKING":
 		return nil
 	case strings.HasPrefix(word, "AUTH ") && !g.mayAuth():
+		return nil
+	case g.offers != nil && slices.Contains(passedOn, word) && !g.offers[word]:
 		return nil
 	case word == "SIZE" && g.e.s.o.MaxMessageSize != nil:
 		if size := g.e.s.o.MaxMessageSize(); size > 0 {

@@ -33,6 +33,8 @@ var statuses = map[bridge.Reason]status{
 	bridge.ReasonProvider:      {451, [3]int{4, 4, 1}},
 	bridge.ReasonUnreachable:   {451, [3]int{4, 4, 1}},
 	bridge.ReasonLocal:         {451, [3]int{4, 3, 0}},
+	bridge.ReasonLoop:          {554, [3]int{5, 4, 6}},
+	bridge.ReasonRelay:         {550, [3]int{5, 7, 1}},
 	bridge.ReasonRate:          {450, [3]int{4, 7, 1}},
 }
 

@@ -32,6 +32,9 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, errors.New("connection without a gate")
 	}
+	if s.o.Relay != nil {
+		return s.newRelaySession(g, c)
+	}
 	return &session{s: s, g: g, conn: c}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -34,6 +35,10 @@ type Options struct {
 	// MaxMessageSize is what EHLO announces (RFC 1870), in bytes, asked anew for every EHLO; the
 	// account's own limit decides. nil, or 0 or less: SIZE without a number.
 	MaxMessageSize func() int64
+	// Relay takes mail from MTAs in place of Login; LMTP: it gives an answer for each recipient (RFC 2033).
+	Relay   Relay
+	LMTP    bool
+	Trusted []netip.Prefix // from where Relay takes mail
 }
 
 const (
@@ -81,6 +86,9 @@ func New(o Options) *Server {
 	s.engine.AllowInsecureAuth = true
 	s.engine.EnableSMTPUTF8 = true
 	s.engine.ErrorLog = libraryLog{o.Log}
+	if o.Relay != nil {
+		s.engine.LMTP, s.engine.EnableDSN, s.engine.MaxRecipients = o.LMTP, true, maxRelayed
+	}
 	return s
 }
 

@@ -66,6 +66,7 @@ func (c *checker) config(cfg *Config) {
 	c.database(cfg)
 	c.devices(cfg)
 	c.lanListener("local.devices", cfg.Local.Devices)
+	c.gateway(cfg.Gateway)
 }
 
 func (c *checker) database(cfg *Config) {

@@ -22,6 +22,7 @@ type Config struct {
 	Keydisc  Keydisc   `toml:"keydisc"`
 	Database Database  `toml:"database"`
 	Devices  []Device  `toml:"device"`
+	Gateway  Gateway   `toml:"gateway"`
 }
 
 // Database is where contacts, keys, the log and the outbox are kept.
@@ -150,6 +151,7 @@ func Default() *Config {
 		Vault:   Vault{Unlock: []string{"keyring", "systemd", "file", "prompt"}},
 		Policy:  Policy{Default: "prefer", Mixed: "split", Override: "allow", VerifyEvery: Duration(365 * day)},
 		Keydisc: Keydisc{Methods: []string{"contacts", "autocrypt", "wkd", "vks"}, VKS: "https://keys.openpgp.org", Timeout: Duration(10 * time.Second)},
+		Gateway: Gateway{Trusted: []string{"127.0.0.0/8"}, Headers: "baseline"},
 	}
 }
 

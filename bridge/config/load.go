@@ -99,6 +99,7 @@ func (c *Config) resolvePaths(dir string) {
 			l.URL = expand(l.URL, dir)
 		}
 	}
+	c.Gateway.CAFile = expand(c.Gateway.CAFile, dir)
 	for i := range c.Accounts {
 		c.Accounts[i].CAFile = expand(c.Accounts[i].CAFile, dir)
 	}

@@ -82,6 +82,9 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 	if o.Lists, err = listsOf(cfg.Keydisc.Lists); err != nil {
 		return o, err
 	}
+	if o.Gateway, err = gatewayOptions(cfg.Gateway); err != nil {
+		return o, err
+	}
 	for _, device := range cfg.Devices {
 		n, per, err := device.Messages()
 		if err != nil {

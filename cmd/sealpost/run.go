@@ -36,7 +36,7 @@ func (runCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	if len(cfg.Accounts) == 0 {
+	if len(cfg.Accounts) == 0 && !cfg.Gateway.Enabled() {
 		return fmt.Errorf("%s has no [[account]]; add one with sealpost init", g.path())
 	}
 	b, err := g.open(ctx, cfg, false)
@@ -139,7 +139,7 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*services, error
 
 // listenTCP opens the listeners of the configuration, in the order they are announced.
 func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
-	local := d.service.config.Local
+	local, gateway := d.service.config.Local, d.service.config.Gateway
 	d.service.listeners = map[string]string{}
 	inherited, err := inheritedSockets()
 	if err != nil {
@@ -154,6 +154,8 @@ func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
 	}{
 		{"imap", local.IMAP, mail("imap")}, {"imaps", local.IMAPS, mail("imaps")},
 		{"smtp", local.SMTP, mail("smtp")}, {"smtps", local.SMTPS, mail("smtps")}, {"devices", local.Devices, mail("devices")},
+		{"gateway-outbound", relayAddress(gateway.Outbound), d.relayServer("gateway-outbound", tlsConfig)},
+		{"gateway-inbound", relayAddress(gateway.Inbound), d.relayServer("gateway-inbound", tlsConfig)},
 		{"metrics", local.Metrics, d.watchServer},
 	} {
 		listener, err := inherited.open(l.name, l.address)

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+
+	"github.com/sealpost/sealpost/bridge"
+	"github.com/sealpost/sealpost/bridge/config"
+	"github.com/sealpost/sealpost/bridge/upstream"
+	"github.com/sealpost/sealpost/smtpd"
+)
+
+// gatewayOptions turns [gateway] into the bridge's options; nil if there is none.
+func gatewayOptions(g config.Gateway) (*bridge.GatewayOptions, error) {
+	if !g.Enabled() {
+		return nil, nil
+	}
+	o := &bridge.GatewayOptions{Domains: g.Domains, CAFile: g.CAFile, Headers: bridge.HeaderMode(g.Headers), Pass: g.Pass}
+	var err error
+	if o.Outbound, err = nextHop(g.NextHopOutbound); err != nil {
+		return nil, err
+	}
+	o.Inbound, err = nextHop(g.NextHopInbound)
+	return o, err
+}
+
+func nextHop(raw string) (*upstream.NextHop, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	hop, err := upstream.ParseNextHop(raw)
+	return &hop, err
+}
+
+// relayServer makes the server for a listener of the gateway.
+func (d *services) relayServer(name string, tlsConfig *tls.Config) func(net.Listener) func(net.Listener) error {
+	return func(net.Listener) func(net.Listener) error {
+		g, _ := d.service.bridge.Gateway() // there is one if it is configured to listen
+		outbound, inbound := g.Lanes()
+		lane, listen := outbound, d.service.config.Gateway.Outbound
+		if name == "gateway-inbound" {
+			lane, listen = inbound, d.service.config.Gateway.Inbound
+		}
+		_, lmtp := config.Listener(listen)
+		trusted, _ := d.service.config.Gateway.Networks() // checked when it was read
+		s := smtpd.New(smtpd.Options{
+			Relay: lane, LMTP: lmtp, Trusted: trusted, MaxMessageSize: lane.MaxMessageSize, TLS: tlsConfig, Log: d.log,
+		})
+		d.shutdown = append(d.shutdown, s.Shutdown)
+		return s.Serve
+	}
+}
+
+// relayAddress is where to listen.
+func relayAddress(listen string) string {
+	address, _ := config.Listener(listen)
+	return address
+}
