@@ -39,7 +39,7 @@ func (a *Account) RevokeKey(ctx context.Context, f keydisc.Fingerprint, why Revo
 
 // PreferKey makes a key the one that mail is signed with and sealed to.
 func (a *Account) PreferKey(ctx context.Context, f keydisc.Fingerprint) error {
-	_, err := a.keyDone(ctx, "made primary", Key{Fingerprint: f}, a.ring.Prefer(ctx, f))
+	_, err := a.keyDone(ctx, "made primary", Key{Fingerprint: f}, a.ring.Prefer(ctx, f, a.bridge.now()))
 	return err
 }
 

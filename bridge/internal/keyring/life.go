@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -19,6 +20,8 @@ const extendBefore = 180 * 24 * time.Hour
 var (
 	ErrRevoked = errors.New("the key is revoked")
 	ErrLastKey = errors.New("it is the account's only usable key")
+
+	ErrUnusable = errors.New("mail can neither be signed with the key nor be encrypted to it")
 )
 
 // Maintain does what the generated keys of a ring need by that time: the next encryption subkeys and, for the primary one, a
@@ -102,9 +105,9 @@ func (r *Ring) Extend(ctx context.Context, f keydisc.Fingerprint, until, now tim
 // extend signs anew what says when the key ends (RFC 9580 §5.2.3.13): in version 6 the direct-key signature, in version 4
 // every user ID, keeping all else they say.
 func extend(entity *openpgp.Entity, until, now time.Time) error {
-	var seconds uint32
-	if !until.IsZero() {
-		seconds = uint32(until.Sub(entity.PrimaryKey.CreationTime) / time.Second)
+	seconds, err := lifetimeUntil(entity.PrimaryKey.CreationTime, until)
+	if err != nil {
+		return err
 	}
 	config := &packet.Config{Time: func() time.Time { return now }}
 	if old, err := entity.LatestValidDirectSignature(now, nil); err == nil {
@@ -129,6 +132,18 @@ func extend(entity *openpgp.Entity, until, now time.Time) error {
 		identity.SelfCertifications = append(identity.SelfCertifications, packet.NewVerifiableSig(renewed))
 	}
 	return nil
+}
+
+// lifetimeUntil is how a key says when it ends: seconds after its creation, in 32 bits, of which 0 means never.
+func lifetimeUntil(created, until time.Time) (seconds uint32, err error) {
+	if until.IsZero() {
+		return 0, nil
+	}
+	after := until.Unix() - created.Unix()
+	if after <= 0 || after > math.MaxUint32 {
+		return 0, errors.New("a key can end at most 136 years after it was made; choose an earlier end, or never")
+	}
+	return uint32(after), nil
 }
 
 // again is a signature to be made once more with another end of the key.
@@ -187,7 +202,7 @@ func (r *Ring) Revoke(ctx context.Context, f keydisc.Fingerprint, why Reason, te
 		return entity.Revoke(code, text, &packet.Config{Time: func() time.Time { return now }})
 	}, nil)
 	if err == nil && k.Primary && heir != "" {
-		err = r.Prefer(ctx, heir)
+		err = r.Prefer(ctx, heir, now)
 		revoked.Primary = false
 	}
 	return revoked, err
@@ -213,13 +228,18 @@ func (k ownKey) usable(now time.Time) bool {
 	return false
 }
 
-// Prefer makes a key the primary one.
-func (r *Ring) Prefer(ctx context.Context, f keydisc.Fingerprint) error {
+// Prefer makes a key the primary one. The error unwraps to ErrUnusable if it is revoked or has expired.
+func (r *Ring) Prefer(ctx context.Context, f keydisc.Fingerprint, now time.Time) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
 	r.mu.RLock()
 	k, err := r.find(f)
 	r.mu.RUnlock()
 	if err != nil {
 		return err
+	}
+	if !k.usable(now) {
+		return fmt.Errorf("%s: %w now: it is revoked or has expired; choose another (sealpost key list), or give it a later end (sealpost key rotate --expires 2y)", k.Fingerprint, ErrUnusable)
 	}
 	_, err = r.add(ctx, []ownKey{k}, true)
 	return err

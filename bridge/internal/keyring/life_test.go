@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,10 +188,38 @@ func TestRevoke(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
+			if err := r.ring.Prefer(t.Context(), old.Fingerprint, time.Now()); !errors.Is(err, ErrUnusable) || r.ring.List()[0].Fingerprint != next.Fingerprint {
+				t.Errorf("a revoked key is used again: %v", err)
+			}
 			if changed := maintained(t, r, time.Now().Add(400*24*time.Hour)); len(changed) != 1 {
 				t.Errorf("maintained: %+v", changed)
 			}
 		})
+	}
+}
+
+// TestPreferLosesNothing: a key is changed and made the primary one at the same time.
+func TestPreferLosesNothing(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	other := r.generate(t, Compatible)
+	const rotations = 20
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range rotations {
+			if _, err := r.ring.Rotate(t.Context(), other.Fingerprint, other.Created.Add(time.Duration(i+1)*time.Second)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range rotations {
+		if err := r.ring.Prefer(t.Context(), other.Fingerprint, other.Created); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	if n := len(subkeys(t, r.open(t))); n != 1+rotations {
+		t.Errorf("%d subkeys after %d rotations", n, rotations)
 	}
 }
 
@@ -210,6 +239,12 @@ func TestExtend(t *testing.T) {
 			}
 			if _, err := r.ring.Extend(t.Context(), "", time.Now().Add(-time.Hour), time.Now()); err == nil {
 				t.Error("extended into the past")
+			}
+			before := r.ring.List()[0]
+			for _, years := range []int{137, 300, 5000} { // the lifetime is 32 bits of seconds (RFC 9580 §5.2.3.13)
+				if _, err := r.ring.Extend(t.Context(), "", time.Now().AddDate(years, 0, 0), later); err == nil || !r.ring.List()[0].Expires.Equal(before.Expires) {
+					t.Errorf("%d years became %v", years, r.ring.List()[0].Expires)
+				}
 			}
 		})
 	}
