@@ -256,8 +256,8 @@ func (r *Ring) unlocked(f keydisc.Fingerprint) (*openpgp.Entity, error) {
 	return k.entity()
 }
 
-// Decrypters are unlocked copies of all keys, past ones too, lent to one goroutine until it
-// gives them back.
+// Decrypters are unlocked copies of all keys, past ones too, with the subkeys that come next; lent to one
+// goroutine until it gives them back.
 func (r *Ring) Decrypters() (list openpgp.EntityList, giveBack func(), err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -268,6 +268,9 @@ func (r *Ring) Decrypters() (list openpgp.EntityList, giveBack func(), err error
 	}
 	for _, k := range r.keys {
 		entity, err := k.entity()
+		if err == nil {
+			err = deriveAhead(entity, k.Profile)
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 		}

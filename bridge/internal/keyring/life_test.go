@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +65,35 @@ func TestDevicesMakeTheSameSubkeys(t *testing.T) {
 				if !slices.Equal(got, want) {
 					t.Error("two devices with the same key have made different subkeys")
 				}
+			}
+		})
+	}
+}
+
+// TestOpensToTheNextSubkey: another device, with a clock or a daemon ahead of ours, has renewed the key; mail to the new subkey comes
+// before we have looked after our copy.
+func TestOpensToTheNextSubkey(t *testing.T) {
+	for _, p := range profiles {
+		t.Run(string(p), func(t *testing.T) {
+			early, late := newRig(t), newRig(t)
+			k := early.generate(t, p)
+			backup, err := early.ring.secretCopy(k.Fingerprint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := late.ring.add(t.Context(), []ownKey{backup}, true); err != nil {
+				t.Fatal(err)
+			}
+			for year := 1; year <= 3; year++ {
+				maintained(t, early, day(k, 365*year))
+				text := strconv.Itoa(year)
+				if got := decrypt(t, late.ring, encryptAt(t, early.ring, text, day(k, 365*year).Add(time.Hour))); got != text {
+					t.Errorf("year %d: %q", year, got)
+				}
+				if n := len(subkeys(t, late.ring)); n != year*len(kinds[p].encryption) {
+					t.Errorf("%d subkeys are told of in year %d", n, year)
+				}
+				maintained(t, late, day(k, 365*year))
 			}
 		})
 	}
