@@ -9,6 +9,8 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 // keyLife is how long a generated key lasts; it is extended before.
@@ -48,7 +50,11 @@ func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now 
 	if err != nil {
 		return Key{}, err
 	}
-	shown, err := r.add(ctx, []ownKey{k}, primary)
+	var first keydisc.Fingerprint
+	if primary {
+		first = k.Fingerprint
+	}
+	shown, err := r.add(ctx, []ownKey{k}, first)
 	if err != nil {
 		return Key{}, err
 	}

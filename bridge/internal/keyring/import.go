@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +21,8 @@ import (
 const maxImport = 1 << 20
 
 // Import adds transferable secret keys, armored or binary, unlocking them with the
-// passphrase if they are protected, and makes the first of them primary. A key that is there already gains what the
-// other copy has: nothing is lost. Keys without a user ID of the account's addresses are left out, and refused if there are
+// passphrase if they are protected, and makes the first new one primary. A key that is there already gains what the
+// other copy has, a revocation, too: nothing is lost, and nothing else put into use. Keys without a user ID of the account's addresses are left out, and refused if there are
 // no others; so are keys that cannot encrypt and sign, and public keys.
 func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []string, now time.Time) ([]Key, error) {
 	if len(data) > maxImport {
@@ -36,7 +37,7 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 	var added []ownKey
 	var others error
 	for _, entity := range entities {
-		k, err := r.importable(entity, passphrase, addresses, now)
+		k, err := importable(entity, r.copyOf(entity, added), passphrase, addresses, now)
 		var other *otherAddressError
 		if errors.As(err, &other) { // a backup of a mail program with several accounts has such
 			others = errors.Join(others, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err))
@@ -45,12 +46,49 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 		if err != nil {
 			return nil, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err)
 		}
-		added = append(added, k)
+		added = put(added, k)
 	}
 	if len(added) == 0 {
 		return nil, cmp.Or(others, errors.New("the file holds no key"))
 	}
-	return r.add(ctx, added, true)
+	if _, err := r.add(ctx, added, r.firstNew(added)); err != nil {
+		return nil, err
+	}
+	if err := r.succeed(ctx, now); err != nil {
+		return nil, err
+	}
+	return r.listed(added), nil
+}
+
+// copyOf is the newest copy that we have of a key: among those added, or in the ring; nil if there is none.
+func (r *Ring) copyOf(entity *openpgp.Entity, added []ownKey) *ownKey {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, k := range slices.Concat(added, r.keys) {
+		if string(k.Fingerprint) == fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint) {
+			return &k
+		}
+	}
+	return nil
+}
+
+// firstNew is the first key that the ring does not have; "" if it has all.
+func (r *Ring) firstNew(added []ownKey) keydisc.Fingerprint {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, k := range added {
+		if !slices.ContainsFunc(r.keys, func(own ownKey) bool { return own.Fingerprint == k.Fingerprint }) {
+			return k.Fingerprint
+		}
+	}
+	return ""
+}
+
+// listed are the given keys as they stand in the ring now.
+func (r *Ring) listed(given []ownKey) []Key {
+	return slices.DeleteFunc(r.List(), func(k Key) bool {
+		return !slices.ContainsFunc(given, func(g ownKey) bool { return g.Fingerprint == k.Fingerprint })
+	})
 }
 
 // otherAddressError says that a key is not for the account.
@@ -60,25 +98,32 @@ func (e *otherAddressError) Error() string {
 	return fmt.Sprintf("it is for %s, not for %s; add a user ID to it, or an alias to the account", strings.Join(e.has, ", "), strings.Join(e.wanted, ", "))
 }
 
-func (r *Ring) importable(entity *openpgp.Entity, passphrase []byte, addresses []string, now time.Time) (ownKey, error) {
+// importable is a key as it will be stored, together with our copy of it unless that is nil.
+func importable(entity *openpgp.Entity, own *ownKey, passphrase []byte, addresses []string, now time.Time) (ownKey, error) {
 	if entity.PrivateKey == nil {
 		return ownKey{}, errors.New("this is a certificate without its secret key; export the secret key from your other program")
 	}
 	if err := unlock(entity, passphrase); err != nil {
 		return ownKey{}, err
 	}
-	if entity.PrivateKey.Dummy() {
+	if entity.PrivateKey.Dummy() && own == nil {
 		return ownKey{}, errors.New("its primary secret key is missing; export the whole key")
 	}
-	entity, err := r.withOwn(entity)
+	entity, err := withOwn(entity, own)
 	if err != nil {
 		return ownKey{}, err
 	}
 	profile := profileOf(entity)
-	if profile != Imported { // the copy may be of years ago
+	if own != nil && own.Profile != Imported {
+		profile = own.Profile // keys of earlier versions are not recognised
+	}
+	if profile != Imported && !entity.Revoked(now) { // the copy may be of years ago
 		if _, err := renewSubkeys(entity, profile, now); err != nil {
 			return ownKey{}, err
 		}
+	}
+	if own != nil {
+		return reread(entity, Key{Profile: profile})
 	}
 	if err := canWork(entity, now); err != nil {
 		return ownKey{}, err
@@ -100,28 +145,24 @@ func forOneOf(has, wanted []string) error {
 	return &otherAddressError{has, wanted}
 }
 
-// withOwn is a key together with our copy of it, if there is one, and with the subkeys that other devices have made of it.
-func (r *Ring) withOwn(entity *openpgp.Entity) (*openpgp.Entity, error) {
+// withOwn is a key together with our copy of it unless that is nil, and with the subkeys that other devices have made of it.
+func withOwn(entity *openpgp.Entity, copied *ownKey) (*openpgp.Entity, error) {
 	secrets := privateParts(entity)
 	certificate, err := publicPart(entity)
 	if err != nil {
 		return nil, err
 	}
-	own, err := r.unlocked(certificate.Fingerprint())
-	if err == nil {
-		ours, err := publicPart(own)
-		if err != nil {
-			return nil, err
-		}
-		if certificate, err = ours.Merge(certificate); err != nil {
-			return nil, err
-		}
-		for fingerprint, key := range privateParts(own) {
-			secrets[fingerprint] = key
-		}
-	} else if !errors.Is(err, ErrNoKey) {
+	if copied == nil {
+		return assemble(certificate, secrets)
+	}
+	own, err := copied.entity()
+	if err != nil {
 		return nil, err
 	}
+	if certificate, err = copied.certificate.Merge(certificate); err != nil {
+		return nil, err
+	}
+	maps.Copy(secrets, privateParts(own))
 	return assemble(certificate, secrets)
 }
 
@@ -230,7 +271,7 @@ func canWork(entity *openpgp.Entity, now time.Time) error {
 // Learn takes from a copy of an own certificate that was met elsewhere (in a directory, say) what another device has done
 // to the key: subkeys, a later end, a revocation. changed says whether there was any news; a certificate of none of the keys
 // has none.
-func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate) (changed bool, err error) {
+func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate, now time.Time) (changed bool, err error) {
 	own, err := r.CertificateOf(met.Fingerprint())
 	if errors.Is(err, ErrNoKey) {
 		return false, nil
@@ -255,5 +296,10 @@ func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate) (changed boo
 		*entity = *complete
 		return nil
 	}, &changed)
-	return changed, err
+	if err != nil || !changed {
+		return changed, err
+	}
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	return changed, r.succeed(ctx, now)
 }

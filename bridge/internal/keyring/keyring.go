@@ -3,6 +3,7 @@
 package keyring
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"database/sql"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -163,19 +165,24 @@ func (k ownKey) entity() (*openpgp.Entity, error) {
 	return entities[0], nil
 }
 
-// add stores keys and shows them; the first key of a ring becomes the primary, and with
-// replace the first one given does.
-func (r *Ring) add(ctx context.Context, added []ownKey, replace bool) ([]Key, error) {
+// add stores keys, each in the place of its older copy if there is one, and shows them; the first key of a ring becomes the primary,
+// and so does the one with the fingerprint given, if any.
+func (r *Ring) add(ctx context.Context, added []ownKey, primary keydisc.Fingerprint) ([]Key, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	keys := slices.DeleteFunc(slices.Clone(r.keys), func(k ownKey) bool {
-		return slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint })
-	})
-	if replace {
-		keys = append(slices.Clone(added), keys...)
-	} else {
-		keys = append(keys, added...)
+	keys := slices.Clone(r.keys)
+	for _, k := range added {
+		keys = put(keys, k)
 	}
+	slices.SortStableFunc(keys, func(a, b ownKey) int {
+		switch primary {
+		case a.Fingerprint:
+			return -1
+		case b.Fingerprint:
+			return 1
+		}
+		return 0
+	})
 	for i := range keys {
 		keys[i].Primary = i == 0
 	}
@@ -190,6 +197,16 @@ func (r *Ring) add(ctx context.Context, added []ownKey, replace bool) ([]Key, er
 		}
 	}
 	return shown, nil
+}
+
+// put replaces the older copy of a key, or appends it.
+func put(keys []ownKey, k ownKey) []ownKey {
+	i := slices.IndexFunc(keys, func(older ownKey) bool { return older.Fingerprint == k.Fingerprint })
+	if i < 0 {
+		return append(keys, k)
+	}
+	keys[i] = k
+	return keys
 }
 
 func (r *Ring) store(ctx context.Context, keys []ownKey) error {
@@ -321,10 +338,30 @@ func serialize(e *openpgp.Entity) ([]byte, error) {
 // always has its high bit set (RFC 9580 §4.2).
 func armored(data []byte) bool { return len(data) > 0 && data[0]&0x80 == 0 }
 
-func readSecretKeys(data []byte) (openpgp.EntityList, error) {
-	var r io.Reader = bytes.NewReader(data)
-	if armored(data) {
-		return openpgp.ReadArmoredKeyRing(r)
+// readSecretKeys reads binary packets, or armor of one block or several.
+func readSecretKeys(data []byte) (all openpgp.EntityList, err error) {
+	if !armored(data) {
+		return openpgp.ReadKeyRing(bytes.NewReader(data))
 	}
-	return openpgp.ReadKeyRing(r)
+	// armor.Decode reads ahead, into a buffer of its own unless it is given one: the beginning of the next block would be lost.
+	for r := bufio.NewReader(bytes.NewReader(data)); ; {
+		block, err := armor.Decode(r)
+		if errors.Is(err, io.EOF) && len(all) > 0 {
+			return all, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("there is neither a packet nor an armored block in it")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if block.Type != openpgp.PrivateKeyType && block.Type != openpgp.PublicKeyType {
+			return nil, fmt.Errorf("a block of type %q is among the keys", block.Type)
+		}
+		entities, err := openpgp.ReadKeyRing(block.Body)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entities...)
+	}
 }

@@ -201,11 +201,30 @@ func (r *Ring) Revoke(ctx context.Context, f keydisc.Fingerprint, why Reason, te
 		}
 		return entity.Revoke(code, text, &packet.Config{Time: func() time.Time { return now }})
 	}, nil)
-	if err == nil && k.Primary && heir != "" {
-		err = r.Prefer(ctx, heir, now)
-		revoked.Primary = false
+	if err != nil {
+		return Key{}, err
 	}
-	return revoked, err
+	revoked.Primary = k.Primary && heir == ""
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	return revoked, r.succeed(ctx, now)
+}
+
+// succeed puts another key that can be used in the place of a primary one that is revoked, on whatever device that was done. The
+// caller holds changing.
+func (r *Ring) succeed(ctx context.Context, now time.Time) error {
+	r.mu.RLock()
+	revoked := len(r.keys) > 0 && r.keys[0].Revoked
+	heir := keydisc.Fingerprint("")
+	if revoked {
+		heir = r.heir(r.keys[0].Fingerprint, now)
+	}
+	r.mu.RUnlock()
+	if heir == "" {
+		return nil
+	}
+	_, err := r.add(ctx, nil, heir)
+	return err
 }
 
 // heir is another key that can be used. The caller holds the lock.
@@ -241,7 +260,7 @@ func (r *Ring) Prefer(ctx context.Context, f keydisc.Fingerprint, now time.Time)
 	if !k.usable(now) {
 		return fmt.Errorf("%s: %w now: it is revoked or has expired; choose another (sealpost key list), or give it a later end (sealpost key rotate --expires 2y)", k.Fingerprint, ErrUnusable)
 	}
-	_, err = r.add(ctx, []ownKey{k}, true)
+	_, err = r.add(ctx, []ownKey{k}, k.Fingerprint)
 	return err
 }
 
@@ -269,7 +288,7 @@ func (r *Ring) change(ctx context.Context, f keydisc.Fingerprint, do func(*openp
 	if err != nil {
 		return Key{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 	}
-	shown, err := r.add(ctx, []ownKey{changed}, k.Primary)
+	shown, err := r.add(ctx, []ownKey{changed}, "")
 	if err != nil {
 		return Key{}, err
 	}

@@ -44,7 +44,7 @@ func TestDevicesMakeTheSameSubkeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range []*rig{second, third} {
-				if _, err := r.ring.add(t.Context(), []ownKey{backup}, true); err != nil {
+				if _, err := r.ring.add(t.Context(), []ownKey{backup}, backup.Fingerprint); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -81,7 +81,7 @@ func TestOpensToTheNextSubkey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := late.ring.add(t.Context(), []ownKey{backup}, true); err != nil {
+			if _, err := late.ring.add(t.Context(), []ownKey{backup}, backup.Fingerprint); err != nil {
 				t.Fatal(err)
 			}
 			for year := 1; year <= 3; year++ {

@@ -42,7 +42,11 @@ func (r *Ring) Restore(ctx context.Context, data []byte, p Profile, primary bool
 	if err != nil {
 		return err
 	}
-	_, err = r.add(ctx, []ownKey{k}, primary)
+	var first keydisc.Fingerprint
+	if primary {
+		first = k.Fingerprint
+	}
+	_, err = r.add(ctx, []ownKey{k}, first)
 	return err
 }
 
