@@ -122,17 +122,20 @@ func importable(entity *openpgp.Entity, own *ownKey, passphrase []byte, addresse
 			return ownKey{}, err
 		}
 	}
-	if own != nil {
-		return reread(entity, Key{Profile: profile})
-	}
-	if err := canWork(entity, now); err != nil {
-		return ownKey{}, err
+	if own == nil {
+		if err := canWork(entity, now); err != nil {
+			return ownKey{}, err
+		}
 	}
 	k, err := reread(entity, Key{Profile: profile})
 	if err != nil {
 		return ownKey{}, err
 	}
-	return k, forOneOf(k.Addresses, addresses)
+	has := k.Addresses
+	if own != nil { // the copy may have revoked them
+		has = slices.Concat(has, own.Addresses)
+	}
+	return k, forOneOf(has, addresses)
 }
 
 // forOneOf says whether a key is for one of the account's addresses.
