@@ -142,7 +142,7 @@ func TestDeviceBehaviour(t *testing.T) {
 	usual := Client{IP: "192.168.1.20", Hello: "cam"}
 	s := DeviceState{Name: "camera"}
 	for i := range 20 {
-		if told := s.changes(usual, 1000, start); len(told) != 0 {
+		if told := s.changes(usual, 1000); len(told) != 0 {
 			t.Fatalf("message %d: %v", i, told)
 		}
 		s = s.next(start.Add(time.Duration(i)*time.Hour), usual, 1000)
@@ -164,7 +164,7 @@ func TestDeviceBehaviour(t *testing.T) {
 	} {
 		state := s
 		state.Silent = c.silent
-		told := strings.Join(state.changes(c.client, c.size, start), " ")
+		told := strings.Join(state.changes(c.client, c.size), " ")
 		if c.want == "" && told != "" || !strings.Contains(told, c.want) {
 			t.Errorf("%s: %q", name, told)
 		}
@@ -243,5 +243,37 @@ func TestDeviceMailWaitsWholeOrNotAtAll(t *testing.T) {
 	}
 	if n, _, err := b.outbox.Waiting(t.Context()); n != 2 || err != nil {
 		t.Errorf("%d wait, %v", n, err)
+	}
+}
+
+// TestAlertIsNotForgotten: while the provider is away a change cannot be told; then it is, at the next message.
+func TestAlertIsNotForgotten(t *testing.T) {
+	w := newWorld(t)
+	d := lane(t, w, nil)
+	send := func(from Client) {
+		t.Helper()
+		if err := d.Submit(t.Context(), Envelope{To: []string{bob}, Client: from}, strings.NewReader("Subject: x\r\n\r\nx\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	notes := func() (n int) {
+		for _, m := range w.provider.Stored(alice) {
+			if m.Mailbox == "INBOX" {
+				n++
+			}
+		}
+		return n
+	}
+	send(Client{"192.168.1.20", "cam"})
+	remove := w.provider.Inject(bridgetest.Fault{Protocol: "imap", Command: "APPEND", Reply: "NO [OVERQUOTA] full"})
+	send(Client{"10.0.0.9", "cam"})
+	remove()
+	if n := notes(); n != 0 {
+		t.Fatalf("%d notes", n)
+	}
+	send(Client{"10.0.0.9", "cam"})
+	send(Client{"10.0.0.9", "cam"})
+	if n := notes(); n != 1 {
+		t.Errorf("%d notes", n)
 	}
 }

@@ -56,7 +56,10 @@ func (b *Bridge) deviceSeen(ctx context.Context, d *Device, e Envelope, size int
 	before, err := b.DeviceState(ctx, d.Name())
 	if err == nil {
 		after := before.next(b.now(), e.Client, size)
-		err = errors.Join(b.saveDevice(ctx, after), b.alert(ctx, d, before.changes(e.Client, size, b.now())))
+		if err = b.alert(ctx, d, before.changes(e.Client, size)); err != nil {
+			after.Client, after.Silent = before.Client, before.Silent // the next message is another chance to tell
+		}
+		err = errors.Join(err, b.saveDevice(ctx, after))
 	}
 	if err != nil {
 		b.log.Warn("what a device does could not be noted", "device", d.Name(), "cause", err)
@@ -77,7 +80,7 @@ func (s DeviceState) next(now time.Time, c Client, size int64) DeviceState {
 }
 
 // changes are what is unlike before, in words; none of a device that is not known yet.
-func (s DeviceState) changes(c Client, size int64, now time.Time) (told []string) {
+func (s DeviceState) changes(c Client, size int64) (told []string) {
 	if s.Messages == 0 {
 		return nil
 	}

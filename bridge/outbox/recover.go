@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -19,22 +20,33 @@ func (b *Outbox) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for id, at := range left {
-		if err := b.revive(ctx, id, at); err != nil {
+	for _, id := range left {
+		if err := b.revive(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// revive makes a new job unless a process is at work on the message.
-func (b *Outbox) revive(ctx context.Context, id int64, at time.Time) error {
+// revive makes a new job unless a process is at work on the message. When it is due is read as late as that: the user may have
+// asked for another try meanwhile.
+func (b *Outbox) revive(ctx context.Context, id int64) error {
 	end, err := b.begin(ctx, id)
 	if err != nil {
 		return ignoreBusy(err)
 	}
 	defer end()
-	return ignoreGone(b.options.DB.Write(ctx, func(tx *sql.Tx) error { return b.schedule(ctx, tx, id, at) }))
+	return ignoreGone(b.options.DB.Write(ctx, func(tx *sql.Tx) error {
+		var at int64
+		err := tx.QueryRowContext(ctx, `SELECT next_try FROM outbox WHERE id = ?`, id).Scan(&at)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotQueued
+		}
+		if err != nil {
+			return err
+		}
+		return b.schedule(ctx, tx, id, time.Unix(0, at))
+	}))
 }
 
 // watch returns when ctx ends. Meanwhile it looks after a shared database's messages.
@@ -57,24 +69,23 @@ func (b *Outbox) watch(ctx context.Context) {
 	}
 }
 
-// left are the messages that recover looks at, and when each is due.
-func (b *Outbox) left(ctx context.Context) (map[int64]time.Time, error) {
-	query := `SELECT id, next_try FROM outbox`
+// left are the messages that recover looks at.
+func (b *Outbox) left(ctx context.Context) (ids []int64, err error) {
+	query := `SELECT id FROM outbox`
 	if b.options.DB.Pool() != nil {
-		query = `SELECT outbox.id, outbox.next_try FROM outbox JOIN river_job ON river_job.id = outbox.job WHERE river_job.state = 'running'`
+		query = `SELECT outbox.id FROM outbox JOIN river_job ON river_job.id = outbox.job WHERE river_job.state = 'running'`
 	}
 	rows, err := b.options.DB.Read().QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	due := map[int64]time.Time{}
 	for rows.Next() {
-		var id, at int64
-		if err := rows.Scan(&id, &at); err != nil {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
 			return nil, err
 		}
-		due[id] = time.Unix(0, at)
+		ids = append(ids, id)
 	}
-	return due, rows.Err()
+	return ids, rows.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestBodiesAreSealed: where the database is somebody else's, no chunk is kept as it is, and none passes as another.
@@ -38,4 +39,23 @@ func flip(b []byte) []byte {
 		out[i] = ^c
 	}
 	return out
+}
+
+// TestRetryWhileTheOutboxBegins: what the user asks for between the look and the new job is not put off.
+func TestRetryWhileTheOutboxBegins(t *testing.T) {
+	r := newTestRig(t)
+	m := Message{Account: "alice@alpha.test", From: "alice@alpha.test", To: []string{"bob@bravo.test"}, NextTry: time.Now().Add(time.Hour)}
+	if err := r.Add(t.Context(), Item{m, bytes.NewReader(nil)}); err != nil {
+		t.Fatal(err)
+	}
+	id := r.list(t)[0].ID
+	if err := r.Retry(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.revive(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if due := r.list(t)[0].NextTry; time.Until(due) > time.Minute {
+		t.Errorf("due %v", due)
+	}
 }
