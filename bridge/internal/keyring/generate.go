@@ -9,8 +9,6 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
-
-	"github.com/sealpost/sealpost/keydisc"
 )
 
 // keyLife is how long a generated key lasts; it is extended before.
@@ -50,15 +48,7 @@ func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now 
 	if err != nil {
 		return Key{}, err
 	}
-	var first keydisc.Fingerprint
-	if primary {
-		first = k.Fingerprint
-	}
-	shown, err := r.add(ctx, []ownKey{k}, first)
-	if err != nil {
-		return Key{}, err
-	}
-	return shown[0], nil
+	return r.add(ctx, k, primary)
 }
 
 // config of everything that a key of the kind signs about itself.

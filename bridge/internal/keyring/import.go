@@ -32,12 +32,33 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 	if err != nil {
 		return nil, fmt.Errorf("no OpenPGP key could be read: %w", err)
 	}
-	r.changing.Lock()
-	defer r.changing.Unlock()
+	for _, entity := range entities { // which may take long, and nobody else is to wait for it
+		if err := unlock(entity, passphrase); err != nil {
+			return nil, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err)
+		}
+	}
 	var added []ownKey
+	err = r.update(ctx, func(keys []ownKey) (_ []ownKey, err error) {
+		if added, err = importAll(keys, entities, addresses, now); err != nil {
+			return nil, err
+		}
+		first := firstNew(keys, added)
+		for _, k := range added {
+			keys = put(keys, k)
+		}
+		return succeed(prefer(keys, first), now), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.listed(added), nil
+}
+
+// importAll are those of the unlocked keys that are for the account, each together with our copy of it.
+func importAll(keys []ownKey, entities openpgp.EntityList, addresses []string, now time.Time) (added []ownKey, err error) {
 	var others error
 	for _, entity := range entities {
-		k, err := importable(entity, r.copyOf(entity, added), passphrase, addresses, now)
+		k, err := importable(entity, copyOf(entity, slices.Concat(added, keys)), addresses, now)
 		var other *otherAddressError
 		if errors.As(err, &other) { // a backup of a mail program with several accounts has such
 			others = errors.Join(others, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err))
@@ -51,20 +72,12 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 	if len(added) == 0 {
 		return nil, cmp.Or(others, errors.New("the file holds no key"))
 	}
-	if _, err := r.add(ctx, added, r.firstNew(added)); err != nil {
-		return nil, err
-	}
-	if err := r.succeed(ctx, now); err != nil {
-		return nil, err
-	}
-	return r.listed(added), nil
+	return added, nil
 }
 
-// copyOf is the newest copy that we have of a key: among those added, or in the ring; nil if there is none.
-func (r *Ring) copyOf(entity *openpgp.Entity, added []ownKey) *ownKey {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, k := range slices.Concat(added, r.keys) {
+// copyOf is the first copy that there is of a key; nil if there is none.
+func copyOf(entity *openpgp.Entity, keys []ownKey) *ownKey {
+	for _, k := range keys {
 		if string(k.Fingerprint) == fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint) {
 			return &k
 		}
@@ -72,23 +85,14 @@ func (r *Ring) copyOf(entity *openpgp.Entity, added []ownKey) *ownKey {
 	return nil
 }
 
-// firstNew is the first key that the ring does not have; "" if it has all.
-func (r *Ring) firstNew(added []ownKey) keydisc.Fingerprint {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
+// firstNew is the first key of those added that is not among the others; "" if all are.
+func firstNew(keys, added []ownKey) keydisc.Fingerprint {
 	for _, k := range added {
-		if !slices.ContainsFunc(r.keys, func(own ownKey) bool { return own.Fingerprint == k.Fingerprint }) {
+		if !slices.ContainsFunc(keys, func(own ownKey) bool { return own.Fingerprint == k.Fingerprint }) {
 			return k.Fingerprint
 		}
 	}
 	return ""
-}
-
-// listed are the given keys as they stand in the ring now.
-func (r *Ring) listed(given []ownKey) []Key {
-	return slices.DeleteFunc(r.List(), func(k Key) bool {
-		return !slices.ContainsFunc(given, func(g ownKey) bool { return g.Fingerprint == k.Fingerprint })
-	})
 }
 
 // otherAddressError says that a key is not for the account.
@@ -98,14 +102,8 @@ func (e *otherAddressError) Error() string {
 	return fmt.Sprintf("it is for %s, not for %s; add a user ID to it, or an alias to the account", strings.Join(e.has, ", "), strings.Join(e.wanted, ", "))
 }
 
-// importable is a key as it will be stored, together with our copy of it unless that is nil.
-func importable(entity *openpgp.Entity, own *ownKey, passphrase []byte, addresses []string, now time.Time) (ownKey, error) {
-	if entity.PrivateKey == nil {
-		return ownKey{}, errors.New("this is a certificate without its secret key; export the secret key from your other program")
-	}
-	if err := unlock(entity, passphrase); err != nil {
-		return ownKey{}, err
-	}
+// importable is an unlocked key as it will be stored, together with our copy of it unless that is nil.
+func importable(entity *openpgp.Entity, own *ownKey, addresses []string, now time.Time) (ownKey, error) {
 	if entity.PrivateKey.Dummy() && own == nil {
 		return ownKey{}, errors.New("its primary secret key is missing; export the whole key")
 	}
@@ -237,8 +235,11 @@ func (k kind) begins(entity *openpgp.Entity) bool {
 	return true
 }
 
-// unlock removes the passphrase from all parts that have one.
+// unlock removes the passphrase from all parts of a secret key that have one.
 func unlock(entity *openpgp.Entity, passphrase []byte) error {
+	if entity.PrivateKey == nil {
+		return errors.New("this is a certificate without its secret key; export the secret key from your other program")
+	}
 	locked := entity.PrivateKey.Encrypted
 	for _, s := range entity.Subkeys {
 		locked = locked || (s.PrivateKey != nil && s.PrivateKey.Encrypted)
@@ -282,11 +283,18 @@ func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate, now time.Tim
 	if err != nil {
 		return false, err
 	}
-	merged, err := own.Update(met)
-	if err != nil {
+	if merged, err := own.Update(met); err != nil || bytes.Equal(merged.Bytes(), own.Bytes()) {
 		return false, err
 	}
-	_, err = r.change(ctx, own.Fingerprint(), func(entity *openpgp.Entity) error {
+	_, err = r.change(ctx, own.Fingerprint(), now, func(entity *openpgp.Entity) error {
+		own, err := publicPart(entity)
+		if err != nil {
+			return err
+		}
+		merged, err := own.Update(met)
+		if err != nil {
+			return err
+		}
 		complete, err := assemble(merged, privateParts(entity))
 		if err != nil {
 			return err
@@ -299,10 +307,5 @@ func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate, now time.Tim
 		*entity = *complete
 		return nil
 	}, &changed)
-	if err != nil || !changed {
-		return changed, err
-	}
-	r.changing.Lock()
-	defer r.changing.Unlock()
-	return changed, r.succeed(ctx, now)
+	return changed && err == nil, err
 }

@@ -28,13 +28,16 @@ var (
 // later end and user IDs for the account's addresses. It returns those that it changed: whoever has their certificates needs
 // the new ones. Imported keys are left to whoever made them.
 func (r *Ring) Maintain(ctx context.Context, addresses []string, now time.Time) ([]Key, error) {
+	if err := r.reload(ctx); err != nil {
+		return nil, err
+	}
 	var changed []Key
 	for _, k := range r.List() {
 		if k.Profile == Imported || k.Revoked {
 			continue
 		}
 		var touched bool
-		key, err := r.change(ctx, k.Fingerprint, func(entity *openpgp.Entity) (err error) {
+		key, err := r.change(ctx, k.Fingerprint, now, func(entity *openpgp.Entity) (err error) {
 			touched, err = maintain(entity, k, addresses, now)
 			return err
 		}, &touched)
@@ -70,7 +73,7 @@ func maintain(entity *openpgp.Entity, k Key, addresses []string, now time.Time) 
 
 // Rotate gives a key, for "" the primary one, a new encryption subkey now, whoever made the key.
 func (r *Ring) Rotate(ctx context.Context, f keydisc.Fingerprint, now time.Time) (Key, error) {
-	return r.change(ctx, f, func(entity *openpgp.Entity) error {
+	return r.change(ctx, f, now, func(entity *openpgp.Entity) error {
 		if entity.Revoked(now) {
 			return ErrRevoked
 		}
@@ -94,7 +97,7 @@ func (r *Ring) Extend(ctx context.Context, f keydisc.Fingerprint, until, now tim
 	if !until.IsZero() && !until.After(now) {
 		return Key{}, errors.New("that time has passed; to end the use of a key revoke it")
 	}
-	return r.change(ctx, f, func(entity *openpgp.Entity) error {
+	return r.change(ctx, f, now, func(entity *openpgp.Entity) error {
 		if entity.Revoked(now) {
 			return ErrRevoked
 		}
@@ -185,56 +188,30 @@ func (r *Ring) Revoke(ctx context.Context, f keydisc.Fingerprint, why Reason, te
 	if !ok {
 		return Key{}, fmt.Errorf("reason %q is not known; use %s, %s, %s or %s", why, Compromised, Superseded, Retired, NoReason)
 	}
-	r.mu.RLock()
-	k, err := r.find(f)
-	heir := r.heir(k.Fingerprint, now)
-	r.mu.RUnlock()
-	switch {
-	case err != nil:
-		return Key{}, err
-	case heir == "" && !last:
-		return Key{}, fmt.Errorf("%s: %w; make another one first (sealpost key generate), or say --last", k.Fingerprint, ErrLastKey)
-	}
-	revoked, err := r.change(ctx, k.Fingerprint, func(entity *openpgp.Entity) error {
-		if entity.Revoked(now) {
-			return ErrRevoked
+	var revoked ownKey
+	err := r.update(ctx, func(keys []ownKey) ([]ownKey, error) {
+		k, err := r.findIn(keys, f)
+		if err != nil {
+			return nil, err
 		}
-		return entity.Revoke(code, text, &packet.Config{Time: func() time.Time { return now }})
-	}, nil)
+		revoked, err = k.changed(func(entity *openpgp.Entity) error {
+			if entity.Revoked(now) {
+				return ErrRevoked
+			}
+			return entity.Revoke(code, text, &packet.Config{Time: func() time.Time { return now }})
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case heir(keys, k.Fingerprint, now) == "" && !last:
+			return nil, fmt.Errorf("%s: %w; make another one first (sealpost key generate), or say --last", k.Fingerprint, ErrLastKey)
+		}
+		return succeed(put(keys, revoked), now), nil
+	})
 	if err != nil {
 		return Key{}, err
 	}
-	revoked.Primary = k.Primary && heir == ""
-	r.changing.Lock()
-	defer r.changing.Unlock()
-	return revoked, r.succeed(ctx, now)
-}
-
-// succeed puts another key that can be used in the place of a primary one that is revoked, on whatever device that was done. The
-// caller holds changing.
-func (r *Ring) succeed(ctx context.Context, now time.Time) error {
-	r.mu.RLock()
-	revoked := len(r.keys) > 0 && r.keys[0].Revoked
-	heir := keydisc.Fingerprint("")
-	if revoked {
-		heir = r.heir(r.keys[0].Fingerprint, now)
-	}
-	r.mu.RUnlock()
-	if heir == "" {
-		return nil
-	}
-	_, err := r.add(ctx, nil, heir)
-	return err
-}
-
-// heir is another key that can be used. The caller holds the lock.
-func (r *Ring) heir(than keydisc.Fingerprint, now time.Time) keydisc.Fingerprint {
-	for _, k := range r.keys {
-		if k.Fingerprint != than && k.usable(now) {
-			return k.Fingerprint
-		}
-	}
-	return ""
+	return r.shown(revoked.Fingerprint)
 }
 
 // usable says whether mail may be signed with the key and encrypted to it.
@@ -249,50 +226,58 @@ func (k ownKey) usable(now time.Time) bool {
 
 // Prefer makes a key the primary one. The error unwraps to ErrUnusable if it is revoked or has expired.
 func (r *Ring) Prefer(ctx context.Context, f keydisc.Fingerprint, now time.Time) error {
-	r.changing.Lock()
-	defer r.changing.Unlock()
-	r.mu.RLock()
-	k, err := r.find(f)
-	r.mu.RUnlock()
-	if err != nil {
-		return err
-	}
-	if !k.usable(now) {
-		return fmt.Errorf("%s: %w now: it is revoked or has expired; choose another (sealpost key list), or give it a later end (sealpost key rotate --expires 2y)", k.Fingerprint, ErrUnusable)
-	}
-	_, err = r.add(ctx, []ownKey{k}, k.Fingerprint)
-	return err
+	return r.update(ctx, func(keys []ownKey) ([]ownKey, error) {
+		k, err := r.findIn(keys, f)
+		if err != nil {
+			return nil, err
+		}
+		if !k.usable(now) {
+			return nil, fmt.Errorf("%s: %w now: it is revoked or has expired; choose another (sealpost key list), or give it a later end (sealpost key rotate --expires 2y)", k.Fingerprint, ErrUnusable)
+		}
+		return prefer(keys, k.Fingerprint), nil
+	})
 }
 
 // change changes one key, for "" the primary one, and stores it; not if touched is false afterwards.
-func (r *Ring) change(ctx context.Context, f keydisc.Fingerprint, do func(*openpgp.Entity) error, touched *bool) (Key, error) {
-	r.changing.Lock()
-	defer r.changing.Unlock()
-	r.mu.RLock()
-	k, err := r.find(f)
-	r.mu.RUnlock()
+func (r *Ring) change(ctx context.Context, f keydisc.Fingerprint, now time.Time, do func(*openpgp.Entity) error, touched *bool) (Key, error) {
+	var k ownKey
+	err := r.update(ctx, func(keys []ownKey) (_ []ownKey, err error) {
+		if k, err = r.findIn(keys, f); err != nil {
+			return nil, err
+		}
+		if k, err = k.changed(do); err != nil || touched != nil && !*touched {
+			return nil, err
+		}
+		return succeed(put(keys, k), now), nil
+	})
 	if err != nil {
 		return Key{}, err
 	}
+	return r.shown(k.Fingerprint)
+}
+
+// changed is the key after a change.
+func (k ownKey) changed(do func(*openpgp.Entity) error) (ownKey, error) {
 	entity, err := k.entity()
 	if err != nil {
-		return Key{}, err
+		return ownKey{}, err
 	}
 	if err := do(entity); err != nil {
-		return Key{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
+		return ownKey{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 	}
-	if touched != nil && !*touched {
-		return k.Key, nil
-	}
-	changed, err := reread(entity, k.Key)
+	after, err := reread(entity, k.Key)
 	if err != nil {
-		return Key{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
+		return ownKey{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 	}
-	shown, err := r.add(ctx, []ownKey{changed}, "")
-	if err != nil {
-		return Key{}, err
-	}
-	return shown[0], nil
+	return after, nil
+}
+
+// shown is a key as it stands in the ring now.
+func (r *Ring) shown(f keydisc.Fingerprint) (Key, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, err := r.find(f)
+	return k.Key, err
 }
 
 // reread is a changed key as it will be stored; profile and standing are those of before.

@@ -3,6 +3,7 @@ package keyring
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -44,7 +45,7 @@ func TestDevicesMakeTheSameSubkeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range []*rig{second, third} {
-				if _, err := r.ring.add(t.Context(), []ownKey{backup}, backup.Fingerprint); err != nil {
+				if _, err := r.ring.add(t.Context(), backup, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -81,10 +82,10 @@ func TestOpensToTheNextSubkey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := late.ring.add(t.Context(), []ownKey{backup}, backup.Fingerprint); err != nil {
+			if _, err := late.ring.add(t.Context(), backup, true); err != nil {
 				t.Fatal(err)
 			}
-			for year := 1; year <= 3; year++ {
+			for year := 1; year <= 2; year++ {
 				maintained(t, early, day(k, 365*year))
 				text := strconv.Itoa(year)
 				if got := decrypt(t, late.ring, encryptAt(t, early.ring, text, day(k, 365*year).Add(time.Hour))); got != text {
@@ -225,6 +226,65 @@ func TestRevoke(t *testing.T) {
 				t.Errorf("maintained: %+v", changed)
 			}
 		})
+	}
+}
+
+// TestRingsOfOneDatabase: gateways share it, and each has read the keys before the others changed them.
+func TestRingsOfOneDatabase(t *testing.T) {
+	r := newRig(t)
+	k := r.generate(t, Compatible)
+	one, two := r.open(t), r.open(t)
+	for i, ring := range []*Ring{one, two} {
+		if _, err := ring.Rotate(t.Context(), "", k.Created.Add(time.Duration(i+1)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(subkeys(t, r.open(t))); n != 3 {
+		t.Errorf("%d subkeys after two rotations", n)
+	}
+	next, err := one.Generate(t.Context(), V6, []string{alice}, time.Now(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Revoke(t.Context(), k.Fingerprint, Compromised, "", time.Now(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Extend(t.Context(), k.Fingerprint, time.Time{}, time.Now()); !errors.Is(err, ErrRevoked) {
+		t.Errorf("a key that another gateway has revoked was extended: %v", err)
+	}
+	if _, err := r.ring.Maintain(t.Context(), []string{alice}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for name, ring := range map[string]*Ring{"one": one, "two": two, "the first": r.ring, "opened anew": r.open(t)} {
+		if list := ring.List(); len(list) != 2 || list[0].Fingerprint != next.Fingerprint || !list[0].Primary || list[1].Primary || !list[1].Revoked {
+			t.Errorf("%s: %+v", name, list)
+		}
+	}
+	one.Close()
+	if _, err := one.Rotate(t.Context(), "", time.Now()); !errors.Is(err, ErrNoKey) || len(one.List()) != 0 {
+		t.Errorf("a closed ring has keys: %v", err)
+	}
+}
+
+// TestClosingDamagesNothing: closing wipes the keys in memory, but not while they are being stored.
+func TestClosingDamagesNothing(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	message := encrypt(t, r.ring, "hello")
+	ring, closed := r.open(t), make(chan struct{})
+	err := ring.update(t.Context(), func(keys []ownKey) ([]ownKey, error) {
+		go func() { ring.Close(); close(closed) }()
+		for range 100_000 { // time enough to close, if it does not wait
+			runtime.Gosched()
+		}
+		return keys, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-closed
+	if text := decrypt(t, r.open(t), message); text != "hello" || len(ring.List()) != 0 {
+		t.Errorf("%q, %+v", text, ring.List())
 	}
 }
 

@@ -42,11 +42,7 @@ func (r *Ring) Restore(ctx context.Context, data []byte, p Profile, primary bool
 	if err != nil {
 		return err
 	}
-	var first keydisc.Fingerprint
-	if primary {
-		first = k.Fingerprint
-	}
-	_, err = r.add(ctx, []ownKey{k}, first)
+	_, err = r.add(ctx, k, primary)
 	return err
 }
 
