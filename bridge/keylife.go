@@ -39,7 +39,7 @@ func (a *Account) RevokeKey(ctx context.Context, f keydisc.Fingerprint, why Revo
 
 // PreferKey makes a key the one that mail is signed with and sealed to.
 func (a *Account) PreferKey(ctx context.Context, f keydisc.Fingerprint) error {
-	_, err := a.keyDone(ctx, "made primary", Key{Fingerprint: f}, a.ring.Prefer(ctx, f))
+	_, err := a.keyDone(ctx, "made primary", Key{Fingerprint: f}, a.ring.Prefer(ctx, f, a.bridge.now()))
 	return err
 }
 
@@ -82,7 +82,7 @@ func (a *Account) keepKeys(ctx context.Context) {
 // learnOwn takes from a copy of an own certificate what another device has done to the key. Mail that could not be opened
 // for want of it gets another chance.
 func (a *Account) learnOwn(ctx context.Context, met *keydisc.Certificate) {
-	changed, err := a.ring.Learn(ctx, met)
+	changed, err := a.ring.Learn(ctx, met, a.bridge.now())
 	if err == nil && changed {
 		a.log.Info("another device has renewed a key", "fingerprint", met.Fingerprint())
 		err = errors.Join(a.recordKey(ctx, "renewed by another device", Key{Fingerprint: met.Fingerprint()}), a.reopenFailed(ctx))

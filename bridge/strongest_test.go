@@ -181,3 +181,48 @@ func encryptedBody(t *testing.T, a *Account, to []string, text string) []byte {
 	}
 	return body
 }
+
+// TestPreviewClaimsNoMore: would-send says post-quantum of the message that a recipient would get: one certificate that is not, the
+// sender's own among them, makes it "no" for all who get the same.
+func TestPreviewClaimsNoMore(t *testing.T) {
+	w := newWorld(t)
+	accounts := map[KeyProfile]*Account{}
+	for i, p := range []KeyProfile{ProfileCompatible, ProfilePQC, ProfilePQCV6} {
+		accounts[p] = w.open(w.options(fmt.Sprintf("reader%d@zulu.test", i), t.TempDir()))
+		if _, err := accounts[p].GenerateKey(t.Context(), p, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		own  KeyProfile
+		to   []KeyProfile
+		bcc  []KeyProfile
+		want []bool
+	}{
+		{ProfileCompatible, []KeyProfile{ProfilePQC}, nil, []bool{false}},
+		{ProfilePQC, []KeyProfile{ProfilePQCV6}, nil, []bool{true}},
+		{ProfilePQC, []KeyProfile{ProfilePQCV6, ProfileCompatible}, nil, []bool{false, false}},
+		{ProfilePQC, []KeyProfile{ProfilePQCV6}, []KeyProfile{ProfileCompatible}, []bool{true, false}},
+		{ProfileCompatible, []KeyProfile{ProfilePQC}, []KeyProfile{ProfilePQCV6}, []bool{false, true}}, // Bcc has a ciphertext of its own
+	} {
+		sender := accounts[c.own]
+		addresses := func(profiles []KeyProfile) (all []string) {
+			for _, p := range profiles {
+				if _, err := sender.bridge.ImportContacts(t.Context(), []*keydisc.Certificate{certificate(t, accounts[p])}); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, accounts[p].Address())
+			}
+			return all
+		}
+		preview := sender.WouldSend(t.Context(), sender.Address(), addresses(c.to), addresses(c.bcc))
+		for i, r := range preview.Recipients {
+			if r.Decision != "encrypt" || r.PQ != c.want[i] {
+				t.Errorf("%s to %v, Bcc %v: %+v", c.own, c.to, c.bcc, r)
+			}
+		}
+	}
+	if r := accounts[ProfilePQC].WouldSend(t.Context(), accounts[ProfilePQC].Address(), []string{dave}, nil).Recipients[0]; r.PQ {
+		t.Errorf("without a certificate: %+v", r)
+	}
+}

@@ -1,6 +1,9 @@
 package bridge
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Preview is what would happen to a message, without sending it.
 type Preview struct {
@@ -34,6 +37,7 @@ func (a *Account) WouldSend(ctx context.Context, from string, to, bcc []string) 
 	for i, r := range recipients {
 		verdicts[i] = r.Verdict
 		preview.Recipients[i] = a.previewOf(r)
+		preview.Recipients[i].PQ = a.postQuantum(from, r, recipients)
 	}
 	preview.Decision, preview.Split = Overall(verdicts).String(), Mixed(verdicts)
 	return preview
@@ -45,7 +49,23 @@ func (a *Account) previewOf(r recipient) PreviewRecipient {
 		Source: string(r.lookup.Source), Trust: string(r.lookup.Trust),
 	}
 	if c := r.lookup.Certificate; c != nil {
-		p.Fingerprint, p.PQ = string(c.Fingerprint()), c.PostQuantum(a.bridge.now())
+		p.Fingerprint = string(c.Fingerprint())
 	}
 	return p
+}
+
+// postQuantum says whether every way to the session key of what a recipient would get is post-quantum: those of all who get the same,
+// the sender among them. Bcc gets a ciphertext of its own; see compose.
+func (a *Account) postQuantum(from string, r recipient, all []recipient) bool {
+	now := a.bridge.now()
+	pq := func(r recipient) bool {
+		return r.Decision == Encrypt && r.lookup.Certificate != nil && r.lookup.Certificate.PostQuantum(now)
+	}
+	if !r.visible || !pq(r) {
+		return pq(r)
+	}
+	own, err := a.ring.CertificateFor(normalized(from), now)
+	return err == nil && own.PostQuantum(now) && !slices.ContainsFunc(all, func(other recipient) bool {
+		return other.visible && other.Decision == Encrypt && !pq(other)
+	})
 }

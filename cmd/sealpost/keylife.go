@@ -159,5 +159,9 @@ func (c keyRevokeCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	return printKeys(g, infos, c.JSON)
+	if err := printKeys(g, infos, c.JSON); err != nil || c.JSON {
+		return err
+	}
+	fmt.Fprintln(g.stdout, "It still opens older mail. Where it was published with sealpost key publish the revocation follows by itself; give it to others with sealpost key export --fingerprint "+infos[0].Fingerprint+".")
+	return nil
 }

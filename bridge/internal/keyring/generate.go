@@ -37,11 +37,7 @@ func (r *Ring) Generate(ctx context.Context, p Profile, addresses []string, now 
 	if err != nil {
 		return Key{}, err
 	}
-	shown, err := r.add(ctx, []ownKey{k}, primary)
-	if err != nil {
-		return Key{}, err
-	}
-	return shown[0], nil
+	return r.add(ctx, k, primary)
 }
 
 // generated is a new key that nobody has stored.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +21,8 @@ import (
 const maxImport = 1 << 20
 
 // Import adds transferable secret keys, armored or binary, unlocking them with the
-// passphrase if they are protected, and makes the first of them primary. A key that is there already gains what the
-// other copy has: nothing is lost. Keys without a user ID of the account's addresses are left out, and refused if there are
+// passphrase if they are protected, and makes the first new one primary. A key that is there already gains what the
+// other copy has, a revocation, too: nothing is lost, and nothing else put into use. Keys without a user ID of the account's addresses are left out, and refused if there are
 // no others; so are keys that cannot encrypt and sign, and public keys.
 func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []string, now time.Time) ([]Key, error) {
 	if len(data) > maxImport {
@@ -31,12 +32,33 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 	if err != nil {
 		return nil, fmt.Errorf("no OpenPGP key could be read: %w", err)
 	}
-	r.changing.Lock()
-	defer r.changing.Unlock()
+	for _, entity := range entities { // which may take long, and nobody else is to wait for it
+		if err := unlock(entity, passphrase); err != nil {
+			return nil, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err)
+		}
+	}
 	var added []ownKey
+	err = r.update(ctx, func(keys []ownKey) (_ []ownKey, err error) {
+		if added, err = importAll(keys, entities, addresses, now); err != nil {
+			return nil, err
+		}
+		first := firstNew(keys, added)
+		for _, k := range added {
+			keys = put(keys, k)
+		}
+		return succeed(prefer(keys, first), now), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.listed(added), nil
+}
+
+// importAll are those of the unlocked keys that are for the account, each together with our copy of it.
+func importAll(keys []ownKey, entities openpgp.EntityList, addresses []string, now time.Time) (added []ownKey, err error) {
 	var others error
 	for _, entity := range entities {
-		k, err := r.importable(entity, passphrase, addresses, now)
+		k, err := importable(entity, copyOf(entity, slices.Concat(added, keys)), addresses, now)
 		var other *otherAddressError
 		if errors.As(err, &other) { // a backup of a mail program with several accounts has such
 			others = errors.Join(others, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err))
@@ -45,12 +67,32 @@ func (r *Ring) Import(ctx context.Context, data, passphrase []byte, addresses []
 		if err != nil {
 			return nil, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err)
 		}
-		added = append(added, k)
+		added = put(added, k)
 	}
 	if len(added) == 0 {
 		return nil, cmp.Or(others, errors.New("the file holds no key"))
 	}
-	return r.add(ctx, added, true)
+	return added, nil
+}
+
+// copyOf is the first copy that there is of a key; nil if there is none.
+func copyOf(entity *openpgp.Entity, keys []ownKey) *ownKey {
+	for _, k := range keys {
+		if string(k.Fingerprint) == fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint) {
+			return &k
+		}
+	}
+	return nil
+}
+
+// firstNew is the first key of those added that is not among the others; "" if all are.
+func firstNew(keys, added []ownKey) keydisc.Fingerprint {
+	for _, k := range added {
+		if !slices.ContainsFunc(keys, func(own ownKey) bool { return own.Fingerprint == k.Fingerprint }) {
+			return k.Fingerprint
+		}
+	}
+	return ""
 }
 
 // otherAddressError says that a key is not for the account.
@@ -60,34 +102,38 @@ func (e *otherAddressError) Error() string {
 	return fmt.Sprintf("it is for %s, not for %s; add a user ID to it, or an alias to the account", strings.Join(e.has, ", "), strings.Join(e.wanted, ", "))
 }
 
-func (r *Ring) importable(entity *openpgp.Entity, passphrase []byte, addresses []string, now time.Time) (ownKey, error) {
-	if entity.PrivateKey == nil {
-		return ownKey{}, errors.New("this is a certificate without its secret key; export the secret key from your other program")
-	}
-	if err := unlock(entity, passphrase); err != nil {
-		return ownKey{}, err
-	}
-	if entity.PrivateKey.Dummy() {
+// importable is an unlocked key as it will be stored, together with our copy of it unless that is nil.
+func importable(entity *openpgp.Entity, own *ownKey, addresses []string, now time.Time) (ownKey, error) {
+	if entity.PrivateKey.Dummy() && own == nil {
 		return ownKey{}, errors.New("its primary secret key is missing; export the whole key")
 	}
-	entity, err := r.withOwn(entity)
+	entity, err := withOwn(entity, own)
 	if err != nil {
 		return ownKey{}, err
 	}
 	profile := profileOf(entity)
-	if profile != Imported { // the copy may be of years ago
+	if own != nil && own.Profile != Imported {
+		profile = own.Profile // keys of earlier versions are not recognised
+	}
+	if profile != Imported && !entity.Revoked(now) { // the copy may be of years ago
 		if _, err := renewSubkeys(entity, profile, now); err != nil {
 			return ownKey{}, err
 		}
 	}
-	if err := canWork(entity, now); err != nil {
-		return ownKey{}, err
+	if own == nil {
+		if err := canWork(entity, now); err != nil {
+			return ownKey{}, err
+		}
 	}
 	k, err := reread(entity, Key{Profile: profile})
 	if err != nil {
 		return ownKey{}, err
 	}
-	return k, forOneOf(k.Addresses, addresses)
+	has := k.Addresses
+	if own != nil { // the copy may have revoked them
+		has = slices.Concat(has, own.Addresses)
+	}
+	return k, forOneOf(has, addresses)
 }
 
 // forOneOf says whether a key is for one of the account's addresses.
@@ -100,28 +146,24 @@ func forOneOf(has, wanted []string) error {
 	return &otherAddressError{has, wanted}
 }
 
-// withOwn is a key together with our copy of it, if there is one, and with the subkeys that other devices have made of it.
-func (r *Ring) withOwn(entity *openpgp.Entity) (*openpgp.Entity, error) {
+// withOwn is a key together with our copy of it unless that is nil, and with the subkeys that other devices have made of it.
+func withOwn(entity *openpgp.Entity, copied *ownKey) (*openpgp.Entity, error) {
 	secrets := privateParts(entity)
 	certificate, err := publicPart(entity)
 	if err != nil {
 		return nil, err
 	}
-	own, err := r.unlocked(certificate.Fingerprint())
-	if err == nil {
-		ours, err := publicPart(own)
-		if err != nil {
-			return nil, err
-		}
-		if certificate, err = ours.Merge(certificate); err != nil {
-			return nil, err
-		}
-		for fingerprint, key := range privateParts(own) {
-			secrets[fingerprint] = key
-		}
-	} else if !errors.Is(err, ErrNoKey) {
+	if copied == nil {
+		return assemble(certificate, secrets)
+	}
+	own, err := copied.entity()
+	if err != nil {
 		return nil, err
 	}
+	if certificate, err = copied.certificate.Merge(certificate); err != nil {
+		return nil, err
+	}
+	maps.Copy(secrets, privateParts(own))
 	return assemble(certificate, secrets)
 }
 
@@ -193,8 +235,11 @@ func (k kind) begins(entity *openpgp.Entity) bool {
 	return true
 }
 
-// unlock removes the passphrase from all parts that have one.
+// unlock removes the passphrase from all parts of a secret key that have one.
 func unlock(entity *openpgp.Entity, passphrase []byte) error {
+	if entity.PrivateKey == nil {
+		return errors.New("this is a certificate without its secret key; export the secret key from your other program")
+	}
 	locked := entity.PrivateKey.Encrypted
 	for _, s := range entity.Subkeys {
 		locked = locked || (s.PrivateKey != nil && s.PrivateKey.Encrypted)
@@ -230,7 +275,7 @@ func canWork(entity *openpgp.Entity, now time.Time) error {
 // Learn takes from a copy of an own certificate that was met elsewhere (in a directory, say) what another device has done
 // to the key: subkeys, a later end, a revocation. changed says whether there was any news; a certificate of none of the keys
 // has none.
-func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate) (changed bool, err error) {
+func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate, now time.Time) (changed bool, err error) {
 	own, err := r.CertificateOf(met.Fingerprint())
 	if errors.Is(err, ErrNoKey) {
 		return false, nil
@@ -238,11 +283,18 @@ func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate) (changed boo
 	if err != nil {
 		return false, err
 	}
-	merged, err := own.Update(met)
-	if err != nil {
+	if merged, err := own.Update(met); err != nil || bytes.Equal(merged.Bytes(), own.Bytes()) {
 		return false, err
 	}
-	_, err = r.change(ctx, own.Fingerprint(), func(entity *openpgp.Entity) error {
+	_, err = r.change(ctx, own.Fingerprint(), now, func(entity *openpgp.Entity) error {
+		own, err := publicPart(entity)
+		if err != nil {
+			return err
+		}
+		merged, err := own.Update(met)
+		if err != nil {
+			return err
+		}
 		complete, err := assemble(merged, privateParts(entity))
 		if err != nil {
 			return err
@@ -255,5 +307,5 @@ func (r *Ring) Learn(ctx context.Context, met *keydisc.Certificate) (changed boo
 		*entity = *complete
 		return nil
 	}, &changed)
-	return changed, err
+	return changed && err == nil, err
 }

@@ -3,6 +3,7 @@ package keyring
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,118 @@ func TestImportTwiceIsOnce(t *testing.T) {
 	}
 	if got := len(r.open(t).List()); got != 1 || len(r.ring.List()) != 1 {
 		t.Errorf("%d keys", got)
+	}
+}
+
+// TestFileOfSeveralKeys: blocks one after another, as from cat; the same key twice, with something of its own in each copy.
+func TestFileOfSeveralKeys(t *testing.T) {
+	one, two := newRig(t), newRig(t)
+	first := one.generate(t, Compatible)
+	export := func(r *rig, f keydisc.Fingerprint) []byte {
+		t.Helper()
+		exported, err := r.ring.Export(f, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return exported
+	}
+	file := export(one, first.Fingerprint)
+	if _, err := two.ring.Import(t.Context(), file, nil, []string{alice}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range []*rig{one, two} {
+		if _, err := r.ring.Rotate(t.Context(), "", first.Created.Add(time.Duration(i+1)*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := two.generate(t, V6)
+	file = slices.Concat([]byte("Made by a mail program.\n\n"), export(one, first.Fingerprint), []byte("\n"), export(two, first.Fingerprint), export(two, second.Fingerprint))
+	r := newRig(t)
+	if _, err := r.ring.Import(t.Context(), file, nil, []string{alice}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, ring := range []*Ring{r.ring, r.open(t)} {
+		if list := ring.List(); len(list) != 2 || list[0].Fingerprint != first.Fingerprint || list[1].Fingerprint != second.Fingerprint || len(subkeys(t, ring)) != 3 {
+			t.Errorf("%d subkeys of %+v", len(subkeys(t, ring)), list)
+		}
+	}
+	cut := file[:len(file)-100]
+	if _, err := newRig(t).ring.Import(t.Context(), cut, nil, []string{alice}, time.Now()); err == nil {
+		t.Error("a file that is cut off was taken for whole")
+	}
+}
+
+// TestCopyKeepsItsStanding: importing a newer copy of a past key does not put it into use; what the copy says of its revocation counts.
+func TestCopyKeepsItsStanding(t *testing.T) {
+	for _, p := range profiles {
+		t.Run(string(p), func(t *testing.T) {
+			here, there := newRig(t), newRig(t)
+			old := here.generate(t, p)
+			exchange := func(from, to *rig) {
+				t.Helper()
+				exported, err := from.ring.Export(old.Fingerprint, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := to.ring.Import(t.Context(), exported, nil, []string{alice}, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			exchange(here, there)
+			used, err := here.ring.Generate(t.Context(), p, []string{alice}, time.Now(), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			exchange(there, here)
+			if list := here.ring.List(); list[0].Fingerprint != used.Fingerprint || len(list) != 2 {
+				t.Errorf("another key is in use: %+v", list)
+			}
+			if err := here.ring.Prefer(t.Context(), old.Fingerprint, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			message := encrypt(t, here.ring, "hello")
+			if _, err := there.ring.Revoke(t.Context(), "", Compromised, "", time.Now(), true); err != nil {
+				t.Fatal(err)
+			}
+			exchange(there, here)
+			for _, ring := range []*Ring{here.ring, here.open(t)} {
+				if list := ring.List(); list[0].Fingerprint != used.Fingerprint || !list[1].Revoked || len(list) != 2 {
+					t.Errorf("%+v", list)
+				}
+			}
+			if text := decrypt(t, here.ring, message); text != "hello" {
+				t.Errorf("older mail: %q", text)
+			}
+		})
+	}
+}
+
+// TestRevocationIsLearnt: another device has revoked the key in use; another one of the ring takes its place.
+func TestRevocationIsLearnt(t *testing.T) {
+	here, there := newRig(t), newRig(t)
+	lost := here.generate(t, Compatible)
+	next := here.generate(t, Compatible)
+	backup, err := here.ring.secretCopy(lost.Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := there.ring.add(t.Context(), backup, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := there.ring.Revoke(t.Context(), "", Compromised, "", time.Now(), true); err != nil {
+		t.Fatal(err)
+	}
+	published, err := there.ring.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := here.ring.Learn(t.Context(), published, time.Now()); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	for _, ring := range []*Ring{here.ring, here.open(t)} {
+		if list := ring.List(); list[0].Fingerprint != next.Fingerprint || !list[0].Primary || !list[1].Revoked || list[1].Primary {
+			t.Errorf("%+v", list)
+		}
 	}
 }
 
@@ -205,7 +318,10 @@ func FuzzImport(f *testing.F) {
 			return
 		}
 		for _, e := range entities {
-			if k, err := (&Ring{account: alice}).importable(e, nil, []string{alice}, time.Now()); err == nil && len(k.sealKey) != 32 {
+			if unlock(e, nil) != nil {
+				continue
+			}
+			if k, err := importable(e, nil, []string{alice}, time.Now()); err == nil && len(k.sealKey) != 32 {
 				t.Error("imported without a seal key")
 			}
 		}
@@ -278,16 +394,16 @@ func TestSubkeyOfAnotherDeviceIsDerived(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := newRig(t)
-			if _, err := other.ring.add(t.Context(), []ownKey{before}, true); err != nil {
+			if _, err := other.ring.add(t.Context(), before, true); err != nil {
 				t.Fatal(err)
 			}
-			if changed, err := other.ring.Learn(t.Context(), published); err != nil || !changed {
+			if changed, err := other.ring.Learn(t.Context(), published, time.Now()); err != nil || !changed {
 				t.Fatal(changed, err)
 			}
 			if text := decrypt(t, other.open(t), message); text != "hello" {
 				t.Errorf("%q", text)
 			}
-			if changed, err := other.ring.Learn(t.Context(), published); err != nil || changed {
+			if changed, err := other.ring.Learn(t.Context(), published, time.Now()); err != nil || changed {
 				t.Error("learnt twice", changed, err)
 			}
 		})

@@ -3,17 +3,17 @@
 package keyring
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -52,11 +52,12 @@ type Ring struct {
 	vault   *Vault
 	account string
 
-	changing sync.Mutex // one change at a time; taken before mu
+	changing sync.Mutex // one update at a time; taken before mu
 
-	mu   sync.RWMutex
-	keys []ownKey // the primary first
-	lent *lentKeys
+	mu     sync.RWMutex
+	keys   []ownKey // the primary first
+	lent   *lentKeys
+	closed bool
 }
 
 // lentKeys are copies of all keys that nobody uses now. A sync.Pool forgets them at every garbage
@@ -100,29 +101,11 @@ type ownKey struct {
 // Open loads the keys of an account (there may be none yet).
 func Open(ctx context.Context, db *store.DB, v *Vault, account string) (*Ring, error) {
 	r := &Ring{db: db, vault: v, account: strings.ToLower(account), lent: &lentKeys{}}
-	rows, err := db.Read().QueryContext(ctx, `SELECT fingerprint, profile, is_primary, sealed FROM own_key WHERE account = ? ORDER BY is_primary DESC, fingerprint`, r.account)
-	if err != nil {
+	var err error
+	if r.keys, err = r.load(ctx, db.Read()); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", account, store.Explain(err))
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var fingerprint, profile string
-		var primary bool
-		var sealed []byte
-		if err := rows.Scan(&fingerprint, &profile, &primary, &sealed); err != nil {
-			return nil, err
-		}
-		secret, err := v.Unseal(r.sealName(fingerprint), sealed)
-		if err != nil {
-			return nil, fmt.Errorf("key %s: it is damaged, or another vault has sealed it", fingerprint)
-		}
-		k, err := newOwnKey(secret, Profile(profile), primary)
-		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", fingerprint, err)
-		}
-		r.keys = append(r.keys, k)
-	}
-	return r, rows.Err()
+	return r, nil
 }
 
 func (r *Ring) sealName(fingerprint string) string { return "key:" + r.account + ":" + fingerprint }
@@ -163,53 +146,6 @@ func (k ownKey) entity() (*openpgp.Entity, error) {
 	return entities[0], nil
 }
 
-// add stores keys and shows them; the first key of a ring becomes the primary, and with
-// replace the first one given does.
-func (r *Ring) add(ctx context.Context, added []ownKey, replace bool) ([]Key, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	keys := slices.DeleteFunc(slices.Clone(r.keys), func(k ownKey) bool {
-		return slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint })
-	})
-	if replace {
-		keys = append(slices.Clone(added), keys...)
-	} else {
-		keys = append(keys, added...)
-	}
-	for i := range keys {
-		keys[i].Primary = i == 0
-	}
-	if err := r.store(ctx, keys); err != nil {
-		return nil, err
-	}
-	r.keys, r.lent = keys, &lentKeys{}
-	var shown []Key
-	for _, k := range keys {
-		if slices.ContainsFunc(added, func(a ownKey) bool { return a.Fingerprint == k.Fingerprint }) {
-			shown = append(shown, k.Key)
-		}
-	}
-	return shown, nil
-}
-
-func (r *Ring) store(ctx context.Context, keys []ownKey) error {
-	return r.db.Write(ctx, func(tx *sql.Tx) error {
-		for _, k := range keys {
-			sealed, err := r.vault.Seal(r.sealName(string(k.Fingerprint)), k.secret)
-			if err != nil {
-				return err
-			}
-			_, err = tx.ExecContext(ctx, `INSERT INTO own_key (account, fingerprint, profile, is_primary, sealed) VALUES (?, ?, ?, ?, ?)
-				ON CONFLICT (account, fingerprint) DO UPDATE SET profile = excluded.profile, is_primary = excluded.is_primary, sealed = excluded.sealed`,
-				r.account, string(k.Fingerprint), string(k.Profile), k.Primary, sealed)
-			if err != nil {
-				return fmt.Errorf("key %s: %w", k.Fingerprint, err)
-			}
-		}
-		return nil
-	})
-}
-
 // List returns the keys, the primary first.
 func (r *Ring) List() []Key {
 	r.mu.RLock()
@@ -223,7 +159,11 @@ func (r *Ring) List() []Key {
 
 // find is the key with that fingerprint, or for "" the primary. The caller holds the lock.
 func (r *Ring) find(f keydisc.Fingerprint) (ownKey, error) {
-	for _, k := range r.keys {
+	return r.findIn(r.keys, f)
+}
+
+func (r *Ring) findIn(keys []ownKey, f keydisc.Fingerprint) (ownKey, error) {
+	for _, k := range keys {
 		if f == "" || k.Fingerprint == f {
 			return k, nil
 		}
@@ -256,8 +196,8 @@ func (r *Ring) unlocked(f keydisc.Fingerprint) (*openpgp.Entity, error) {
 	return k.entity()
 }
 
-// Decrypters are unlocked copies of all keys, past ones too, lent to one goroutine until it
-// gives them back.
+// Decrypters are unlocked copies of all keys, past ones too, with the subkeys that come next; lent to one
+// goroutine until it gives them back.
 func (r *Ring) Decrypters() (list openpgp.EntityList, giveBack func(), err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -268,6 +208,9 @@ func (r *Ring) Decrypters() (list openpgp.EntityList, giveBack func(), err error
 	}
 	for _, k := range r.keys {
 		entity, err := k.entity()
+		if err == nil {
+			err = deriveAhead(entity, k.Profile)
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 		}
@@ -298,13 +241,15 @@ func (r *Ring) SealKeys() ([][]byte, error) {
 
 // Close wipes the keys; the ring is empty afterwards. Copies handed out before stay usable.
 func (r *Ring) Close() {
+	r.changing.Lock() // what is being stored must not be wiped
+	defer r.changing.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, k := range r.keys {
 		clear(k.secret)
 		clear(k.sealKey)
 	}
-	r.keys, r.lent = nil, &lentKeys{}
+	r.keys, r.lent, r.closed = nil, &lentKeys{}, true
 }
 
 // serialize is the unlocked secret key as stored.
@@ -318,10 +263,30 @@ func serialize(e *openpgp.Entity) ([]byte, error) {
 // always has its high bit set (RFC 9580 §4.2).
 func armored(data []byte) bool { return len(data) > 0 && data[0]&0x80 == 0 }
 
-func readSecretKeys(data []byte) (openpgp.EntityList, error) {
-	var r io.Reader = bytes.NewReader(data)
-	if armored(data) {
-		return openpgp.ReadArmoredKeyRing(r)
+// readSecretKeys reads binary packets, or armor of one block or several.
+func readSecretKeys(data []byte) (all openpgp.EntityList, err error) {
+	if !armored(data) {
+		return openpgp.ReadKeyRing(bytes.NewReader(data))
 	}
-	return openpgp.ReadKeyRing(r)
+	// armor.Decode reads ahead, into a buffer of its own unless it is given one: the beginning of the next block would be lost.
+	for r := bufio.NewReader(bytes.NewReader(data)); ; {
+		block, err := armor.Decode(r)
+		if errors.Is(err, io.EOF) && len(all) > 0 {
+			return all, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("there is neither a packet nor an armored block in it")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if block.Type != openpgp.PrivateKeyType && block.Type != openpgp.PublicKeyType {
+			return nil, fmt.Errorf("a block of type %q is among the keys", block.Type)
+		}
+		entities, err := openpgp.ReadKeyRing(block.Body)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entities...)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -19,19 +20,24 @@ const extendBefore = 180 * 24 * time.Hour
 var (
 	ErrRevoked = errors.New("the key is revoked")
 	ErrLastKey = errors.New("it is the account's only usable key")
+
+	ErrUnusable = errors.New("mail can neither be signed with the key nor be encrypted to it")
 )
 
 // Maintain does what the generated keys of a ring need by that time: the next encryption subkeys and, for the primary one, a
 // later end and user IDs for the account's addresses. It returns those that it changed: whoever has their certificates needs
 // the new ones. Imported keys are left to whoever made them.
 func (r *Ring) Maintain(ctx context.Context, addresses []string, now time.Time) ([]Key, error) {
+	if err := r.reload(ctx); err != nil {
+		return nil, err
+	}
 	var changed []Key
 	for _, k := range r.List() {
 		if k.Profile == Imported || k.Revoked {
 			continue
 		}
 		var touched bool
-		key, err := r.change(ctx, k.Fingerprint, func(entity *openpgp.Entity) (err error) {
+		key, err := r.change(ctx, k.Fingerprint, now, func(entity *openpgp.Entity) (err error) {
 			touched, err = maintain(entity, k, addresses, now)
 			return err
 		}, &touched)
@@ -67,7 +73,7 @@ func maintain(entity *openpgp.Entity, k Key, addresses []string, now time.Time) 
 
 // Rotate gives a key, for "" the primary one, a new encryption subkey now, whoever made the key.
 func (r *Ring) Rotate(ctx context.Context, f keydisc.Fingerprint, now time.Time) (Key, error) {
-	return r.change(ctx, f, func(entity *openpgp.Entity) error {
+	return r.change(ctx, f, now, func(entity *openpgp.Entity) error {
 		if entity.Revoked(now) {
 			return ErrRevoked
 		}
@@ -91,7 +97,7 @@ func (r *Ring) Extend(ctx context.Context, f keydisc.Fingerprint, until, now tim
 	if !until.IsZero() && !until.After(now) {
 		return Key{}, errors.New("that time has passed; to end the use of a key revoke it")
 	}
-	return r.change(ctx, f, func(entity *openpgp.Entity) error {
+	return r.change(ctx, f, now, func(entity *openpgp.Entity) error {
 		if entity.Revoked(now) {
 			return ErrRevoked
 		}
@@ -102,9 +108,9 @@ func (r *Ring) Extend(ctx context.Context, f keydisc.Fingerprint, until, now tim
 // extend signs anew what says when the key ends (RFC 9580 §5.2.3.13): in version 6 the direct-key signature, in version 4
 // every user ID, keeping all else they say.
 func extend(entity *openpgp.Entity, until, now time.Time) error {
-	var seconds uint32
-	if !until.IsZero() {
-		seconds = uint32(until.Sub(entity.PrimaryKey.CreationTime) / time.Second)
+	seconds, err := lifetimeUntil(entity.PrimaryKey.CreationTime, until)
+	if err != nil {
+		return err
 	}
 	config := &packet.Config{Time: func() time.Time { return now }}
 	if old, err := entity.LatestValidDirectSignature(now, nil); err == nil {
@@ -129,6 +135,18 @@ func extend(entity *openpgp.Entity, until, now time.Time) error {
 		identity.SelfCertifications = append(identity.SelfCertifications, packet.NewVerifiableSig(renewed))
 	}
 	return nil
+}
+
+// lifetimeUntil is how a key says when it ends: seconds after its creation, in 32 bits, of which 0 means never.
+func lifetimeUntil(created, until time.Time) (seconds uint32, err error) {
+	if until.IsZero() {
+		return 0, nil
+	}
+	after := until.Unix() - created.Unix()
+	if after <= 0 || after > math.MaxUint32 {
+		return 0, errors.New("a key can end at most 136 years after it was made; choose an earlier end, or never")
+	}
+	return uint32(after), nil
 }
 
 // again is a signature to be made once more with another end of the key.
@@ -170,37 +188,30 @@ func (r *Ring) Revoke(ctx context.Context, f keydisc.Fingerprint, why Reason, te
 	if !ok {
 		return Key{}, fmt.Errorf("reason %q is not known; use %s, %s, %s or %s", why, Compromised, Superseded, Retired, NoReason)
 	}
-	r.mu.RLock()
-	k, err := r.find(f)
-	heir := r.heir(k.Fingerprint, now)
-	r.mu.RUnlock()
-	switch {
-	case err != nil:
+	var revoked ownKey
+	err := r.update(ctx, func(keys []ownKey) ([]ownKey, error) {
+		k, err := r.findIn(keys, f)
+		if err != nil {
+			return nil, err
+		}
+		revoked, err = k.changed(func(entity *openpgp.Entity) error {
+			if entity.Revoked(now) {
+				return ErrRevoked
+			}
+			return entity.Revoke(code, text, &packet.Config{Time: func() time.Time { return now }})
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case heir(keys, k.Fingerprint, now) == "" && !last:
+			return nil, fmt.Errorf("%s: %w; make another one first (sealpost key generate), or say --last", k.Fingerprint, ErrLastKey)
+		}
+		return succeed(put(keys, revoked), now), nil
+	})
+	if err != nil {
 		return Key{}, err
-	case heir == "" && !last:
-		return Key{}, fmt.Errorf("%s: %w; make another one first (sealpost key generate), or say --last", k.Fingerprint, ErrLastKey)
 	}
-	revoked, err := r.change(ctx, k.Fingerprint, func(entity *openpgp.Entity) error {
-		if entity.Revoked(now) {
-			return ErrRevoked
-		}
-		return entity.Revoke(code, text, &packet.Config{Time: func() time.Time { return now }})
-	}, nil)
-	if err == nil && k.Primary && heir != "" {
-		err = r.Prefer(ctx, heir)
-		revoked.Primary = false
-	}
-	return revoked, err
-}
-
-// heir is another key that can be used. The caller holds the lock.
-func (r *Ring) heir(than keydisc.Fingerprint, now time.Time) keydisc.Fingerprint {
-	for _, k := range r.keys {
-		if k.Fingerprint != than && k.usable(now) {
-			return k.Fingerprint
-		}
-	}
-	return ""
+	return r.shown(revoked.Fingerprint)
 }
 
 // usable says whether mail may be signed with the key and encrypted to it.
@@ -213,47 +224,60 @@ func (k ownKey) usable(now time.Time) bool {
 	return false
 }
 
-// Prefer makes a key the primary one.
-func (r *Ring) Prefer(ctx context.Context, f keydisc.Fingerprint) error {
-	r.mu.RLock()
-	k, err := r.find(f)
-	r.mu.RUnlock()
-	if err != nil {
-		return err
-	}
-	_, err = r.add(ctx, []ownKey{k}, true)
-	return err
+// Prefer makes a key the primary one. The error unwraps to ErrUnusable if it is revoked or has expired.
+func (r *Ring) Prefer(ctx context.Context, f keydisc.Fingerprint, now time.Time) error {
+	return r.update(ctx, func(keys []ownKey) ([]ownKey, error) {
+		k, err := r.findIn(keys, f)
+		if err != nil {
+			return nil, err
+		}
+		if !k.usable(now) {
+			return nil, fmt.Errorf("%s: %w now: it is revoked or has expired; choose another (sealpost key list), or give it a later end (sealpost key rotate --expires 2y)", k.Fingerprint, ErrUnusable)
+		}
+		return prefer(keys, k.Fingerprint), nil
+	})
 }
 
 // change changes one key, for "" the primary one, and stores it; not if touched is false afterwards.
-func (r *Ring) change(ctx context.Context, f keydisc.Fingerprint, do func(*openpgp.Entity) error, touched *bool) (Key, error) {
-	r.changing.Lock()
-	defer r.changing.Unlock()
-	r.mu.RLock()
-	k, err := r.find(f)
-	r.mu.RUnlock()
+func (r *Ring) change(ctx context.Context, f keydisc.Fingerprint, now time.Time, do func(*openpgp.Entity) error, touched *bool) (Key, error) {
+	var k ownKey
+	err := r.update(ctx, func(keys []ownKey) (_ []ownKey, err error) {
+		if k, err = r.findIn(keys, f); err != nil {
+			return nil, err
+		}
+		if k, err = k.changed(do); err != nil || touched != nil && !*touched {
+			return nil, err
+		}
+		return succeed(put(keys, k), now), nil
+	})
 	if err != nil {
 		return Key{}, err
 	}
+	return r.shown(k.Fingerprint)
+}
+
+// changed is the key after a change.
+func (k ownKey) changed(do func(*openpgp.Entity) error) (ownKey, error) {
 	entity, err := k.entity()
 	if err != nil {
-		return Key{}, err
+		return ownKey{}, err
 	}
 	if err := do(entity); err != nil {
-		return Key{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
+		return ownKey{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 	}
-	if touched != nil && !*touched {
-		return k.Key, nil
-	}
-	changed, err := reread(entity, k.Key)
+	after, err := reread(entity, k.Key)
 	if err != nil {
-		return Key{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
+		return ownKey{}, fmt.Errorf("key %s: %w", k.Fingerprint, err)
 	}
-	shown, err := r.add(ctx, []ownKey{changed}, k.Primary)
-	if err != nil {
-		return Key{}, err
-	}
-	return shown[0], nil
+	return after, nil
+}
+
+// shown is a key as it stands in the ring now.
+func (r *Ring) shown(f keydisc.Fingerprint) (Key, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, err := r.find(f)
+	return k.Key, err
 }
 
 // reread is a changed key as it will be stored; profile and standing are those of before.

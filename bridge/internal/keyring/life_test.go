@@ -3,7 +3,10 @@ package keyring
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +45,7 @@ func TestDevicesMakeTheSameSubkeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range []*rig{second, third} {
-				if _, err := r.ring.add(t.Context(), []ownKey{backup}, true); err != nil {
+				if _, err := r.ring.add(t.Context(), backup, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -63,6 +66,35 @@ func TestDevicesMakeTheSameSubkeys(t *testing.T) {
 				if !slices.Equal(got, want) {
 					t.Error("two devices with the same key have made different subkeys")
 				}
+			}
+		})
+	}
+}
+
+// TestOpensToTheNextSubkey: another device, with a clock or a daemon ahead of ours, has renewed the key; mail to the new subkey comes
+// before we have looked after our copy.
+func TestOpensToTheNextSubkey(t *testing.T) {
+	for _, p := range profiles {
+		t.Run(string(p), func(t *testing.T) {
+			early, late := newRig(t), newRig(t)
+			k := early.generate(t, p)
+			backup, err := early.ring.secretCopy(k.Fingerprint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := late.ring.add(t.Context(), backup, true); err != nil {
+				t.Fatal(err)
+			}
+			for year := 1; year <= 2; year++ {
+				maintained(t, early, day(k, 365*year))
+				text := strconv.Itoa(year)
+				if got := decrypt(t, late.ring, encryptAt(t, early.ring, text, day(k, 365*year).Add(time.Hour))); got != text {
+					t.Errorf("year %d: %q", year, got)
+				}
+				if n := len(subkeys(t, late.ring)); n != year*len(kinds[p].encryption) {
+					t.Errorf("%d subkeys are told of in year %d", n, year)
+				}
+				maintained(t, late, day(k, 365*year))
 			}
 		})
 	}
@@ -187,10 +219,97 @@ func TestRevoke(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
+			if err := r.ring.Prefer(t.Context(), old.Fingerprint, time.Now()); !errors.Is(err, ErrUnusable) || r.ring.List()[0].Fingerprint != next.Fingerprint {
+				t.Errorf("a revoked key is used again: %v", err)
+			}
 			if changed := maintained(t, r, time.Now().Add(400*24*time.Hour)); len(changed) != 1 {
 				t.Errorf("maintained: %+v", changed)
 			}
 		})
+	}
+}
+
+// TestRingsOfOneDatabase: gateways share it, and each has read the keys before the others changed them.
+func TestRingsOfOneDatabase(t *testing.T) {
+	r := newRig(t)
+	k := r.generate(t, Compatible)
+	one, two := r.open(t), r.open(t)
+	for i, ring := range []*Ring{one, two} {
+		if _, err := ring.Rotate(t.Context(), "", k.Created.Add(time.Duration(i+1)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(subkeys(t, r.open(t))); n != 3 {
+		t.Errorf("%d subkeys after two rotations", n)
+	}
+	next, err := one.Generate(t.Context(), V6, []string{alice}, time.Now(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Revoke(t.Context(), k.Fingerprint, Compromised, "", time.Now(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Extend(t.Context(), k.Fingerprint, time.Time{}, time.Now()); !errors.Is(err, ErrRevoked) {
+		t.Errorf("a key that another gateway has revoked was extended: %v", err)
+	}
+	if _, err := r.ring.Maintain(t.Context(), []string{alice}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for name, ring := range map[string]*Ring{"one": one, "two": two, "the first": r.ring, "opened anew": r.open(t)} {
+		if list := ring.List(); len(list) != 2 || list[0].Fingerprint != next.Fingerprint || !list[0].Primary || list[1].Primary || !list[1].Revoked {
+			t.Errorf("%s: %+v", name, list)
+		}
+	}
+	one.Close()
+	if _, err := one.Rotate(t.Context(), "", time.Now()); !errors.Is(err, ErrNoKey) || len(one.List()) != 0 {
+		t.Errorf("a closed ring has keys: %v", err)
+	}
+}
+
+// TestClosingDamagesNothing: closing wipes the keys in memory, but not while they are being stored.
+func TestClosingDamagesNothing(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	message := encrypt(t, r.ring, "hello")
+	ring, closed := r.open(t), make(chan struct{})
+	err := ring.update(t.Context(), func(keys []ownKey) ([]ownKey, error) {
+		go func() { ring.Close(); close(closed) }()
+		for range 100_000 { // time enough to close, if it does not wait
+			runtime.Gosched()
+		}
+		return keys, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-closed
+	if text := decrypt(t, r.open(t), message); text != "hello" || len(ring.List()) != 0 {
+		t.Errorf("%q, %+v", text, ring.List())
+	}
+}
+
+// TestPreferLosesNothing: a key is changed and made the primary one at the same time.
+func TestPreferLosesNothing(t *testing.T) {
+	r := newRig(t)
+	r.generate(t, Compatible)
+	other := r.generate(t, Compatible)
+	const rotations = 20
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range rotations {
+			if _, err := r.ring.Rotate(t.Context(), other.Fingerprint, other.Created.Add(time.Duration(i+1)*time.Second)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range rotations {
+		if err := r.ring.Prefer(t.Context(), other.Fingerprint, other.Created); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	if n := len(subkeys(t, r.open(t))); n != 1+rotations {
+		t.Errorf("%d subkeys after %d rotations", n, rotations)
 	}
 }
 
@@ -210,6 +329,12 @@ func TestExtend(t *testing.T) {
 			}
 			if _, err := r.ring.Extend(t.Context(), "", time.Now().Add(-time.Hour), time.Now()); err == nil {
 				t.Error("extended into the past")
+			}
+			before := r.ring.List()[0]
+			for _, years := range []int{137, 300, 5000} { // the lifetime is 32 bits of seconds (RFC 9580 §5.2.3.13)
+				if _, err := r.ring.Extend(t.Context(), "", time.Now().AddDate(years, 0, 0), later); err == nil || !r.ring.List()[0].Expires.Equal(before.Expires) {
+					t.Errorf("%d years became %v", years, r.ring.List()[0].Expires)
+				}
 			}
 		})
 	}

@@ -33,19 +33,21 @@ var abilities = map[string]map[Profile]string{
 	// GnuPG 2.2 knows neither version 6 nor ML-KEM: it writes to the X25519 subkey of pqc, and does not read the other one.
 	"gpg":  {Compatible: "edsv", V6: "----", PQC: "e-sv", PQCV6: "----"},
 	"sqop": {Compatible: "edsv", V6: "----", PQC: "e-sv", PQCV6: "----"}, // Sequoia 1.12 is older than RFC 9580
+	"sq":   {Compatible: "edsv", V6: "----", PQC: "e-sv", PQCV6: "----"}, // as sqop
 	// Their libraries, as old, refuse a whole key for one subkey of an algorithm that they do not know.
 	"gosop": {Compatible: "edsv", V6: "----", PQC: "----", PQCV6: "----"},
 	"rnp":   {Compatible: "edsv", V6: "----", PQC: "----", PQCV6: "----"},
 }
 
-// sqop 0.27 does not look whether the certificate that it encrypts to is revoked; sq says that ours is.
-const ignoresRevocation = "sqop"
+// Those do not look whether the certificate that they encrypt to is revoked; sq inspect says that ours is.
+var ignoreRevocation = map[string]bool{"sqop": true, "sq": true}
 
 func TestProfilesElsewhere(t *testing.T) {
 	need(t, "sqop", "sqop")
 	need(t, "gosop", "gosop")
 	need(t, "rnp", "rnp")
-	programs := map[string]program{"gpg": gnupg{}, "sqop": sop("sqop"), "gosop": sop("gosop"), "rnp": rnp{}}
+	need(t, "sq", "sq")
+	programs := map[string]program{"sq": sequoia{}, "gpg": gnupg{}, "sqop": sop("sqop"), "gosop": sop("gosop"), "rnp": rnp{}}
 	for name, p := range programs {
 		for _, profile := range profiles {
 			t.Run(name+" "+string(profile), func(t *testing.T) {
@@ -81,7 +83,7 @@ func TestProfilesElsewhere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := p.encryptTo(t, certificate, []byte("text")); (err == nil) != (name == ignoresRevocation) {
+			if _, err := p.encryptTo(t, certificate, []byte("text")); (err == nil) != ignoreRevocation[name] {
 				t.Errorf("encrypting to a revoked key: %v", err)
 			}
 			if told := run(t, nil, "sq", "inspect", file(t, certificate)); !bytes.Contains(told, []byte("Key is superseded")) {
@@ -205,6 +207,26 @@ func (s sop) sign(t *testing.T, secret, text []byte) ([]byte, error) {
 
 func (s sop) verify(t *testing.T, certificate, signature, text []byte) error {
 	_, err := attempt(t, text, string(s), "verify", file(t, signature), file(t, certificate))
+	return err
+}
+
+// sequoia is Sequoia's own command line.
+type sequoia struct{}
+
+func (sequoia) encryptTo(t *testing.T, certificate, text []byte) ([]byte, error) {
+	return attempt(t, text, "sq", "encrypt", "--recipient-cert", file(t, certificate))
+}
+
+func (sequoia) decrypt(t *testing.T, secret, message []byte) ([]byte, error) {
+	return attempt(t, message, "sq", "decrypt", "--recipient-key", file(t, secret))
+}
+
+func (sequoia) sign(t *testing.T, secret, text []byte) ([]byte, error) {
+	return attempt(t, text, "sq", "sign", "--detached", "--signer-key", file(t, secret))
+}
+
+func (sequoia) verify(t *testing.T, certificate, signature, text []byte) error {
+	_, err := attempt(t, text, "sq", "verify", "--signer-cert", file(t, certificate), "--detached", file(t, signature))
 	return err
 }
 

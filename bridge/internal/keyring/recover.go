@@ -42,7 +42,7 @@ func (r *Ring) Restore(ctx context.Context, data []byte, p Profile, primary bool
 	if err != nil {
 		return err
 	}
-	_, err = r.add(ctx, []ownKey{k}, primary)
+	_, err = r.add(ctx, k, primary)
 	return err
 }
 

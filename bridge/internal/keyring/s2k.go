@@ -33,11 +33,16 @@ func affordable(entity *openpgp.Entity) error {
 		if err != nil {
 			return fmt.Errorf("its protection cannot be read: %w", err)
 		}
-		if len(specifier) >= argon2Size && specifier[0] == argon2S2K && (specifier[17] > maxS2KPasses || specifier[19] > maxS2KMemory) {
+		if costly(specifier) {
 			return errors.New("its passphrase asks for more than 1 GiB of memory or 16 passes; change the passphrase in the program that made it")
 		}
 	}
 	return nil
+}
+
+// costly says whether a string-to-key specifier asks for more than we give.
+func costly(specifier []byte) bool {
+	return len(specifier) >= argon2Size && specifier[0] == argon2S2K && (specifier[17] > maxS2KPasses || specifier[19] > maxS2KMemory)
 }
 
 // s2kSpecifier is the string-to-key specifier of a locked key and what follows it (RFC 9580 §5.5.3).

@@ -123,9 +123,54 @@ func OpenSetup(page []byte, typed string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: it is damaged", ErrNoSetup)
 	}
+	packets, err := io.ReadAll(decoded.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: it is damaged", ErrNoSetup)
+	}
+	if err := checkSetup(packets); err != nil {
+		return nil, err
+	}
+	return decryptSetup(packets, code)
+}
+
+// Packets of a Setup Message (RFC 9580 §5).
+const (
+	tagSKESK = 3
+	tagSEIPD = 18
+)
+
+// checkSetup sees that packets open with one passphrase alone and cannot have been changed since. The library also reads what is
+// not encrypted at all, and tries any passphrase whatever it costs; but only the code says whose key this is.
+func checkSetup(packets []byte) error {
+	r := packet.NewOpaqueReader(bytes.NewReader(packets))
+	way, err := r.Next()
+	if err != nil || way.Tag != tagSKESK {
+		return fmt.Errorf("%w: it is not encrypted under a code", ErrNoSetup)
+	}
+	if costly(skeskSpecifier(way.Contents)) {
+		return fmt.Errorf("%w that we can open: it asks for more than 1 GiB of memory or 16 passes", ErrNoSetup)
+	}
+	if data, err := r.Next(); err != nil || data.Tag != tagSEIPD {
+		return fmt.Errorf("%w: it is not encrypted under one code, with its integrity protected", ErrNoSetup)
+	}
+	return nil
+}
+
+// skeskSpecifier is the string-to-key specifier of an encrypted session key and what follows it (RFC 9580 §5.3); nil where there is
+// none.
+func skeskSpecifier(contents []byte) []byte {
+	skip := map[byte]int{4: 2, 5: 3, 6: 5} // version, count, cipher, AEAD mode, length of the specifier, as far as the version has them
+	if len(contents) == 0 || len(contents) < skip[contents[0]] {
+		return nil
+	}
+	return contents[skip[contents[0]]:]
+}
+
+// decryptSetup reads to the end, where the integrity is checked.
+func decryptSetup(packets []byte, code SetupCode) ([]byte, error) {
 	tried := false
 	limit := int64(maxImport)
-	message, err := openpgp.ReadMessage(decoded.Body, nil, func([]openpgp.Key, bool) ([]byte, error) {
+	message, err := openpgp.ReadMessage(bytes.NewReader(packets), nil, func([]openpgp.Key, bool) ([]byte, error) {
 		if tried {
 			return nil, ErrSetupCode
 		}
@@ -135,8 +180,8 @@ func OpenSetup(page []byte, typed string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w, or it is damaged", ErrSetupCode)
 	}
-	key, err := io.ReadAll(io.LimitReader(message.UnverifiedBody, maxImport))
-	if err != nil {
+	key, err := io.ReadAll(io.LimitReader(message.UnverifiedBody, maxImport+1))
+	if err != nil || len(key) > maxImport {
 		return nil, fmt.Errorf("%w, or it is damaged", ErrSetupCode)
 	}
 	return key, nil

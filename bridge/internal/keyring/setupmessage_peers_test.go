@@ -54,3 +54,24 @@ func TestGPGTakesARevocation(t *testing.T) {
 		t.Error("making the certificate has revoked the key here")
 	}
 }
+
+// TestSetupOfGPG: a payload that a stock program has made, in the form of Autocrypt 1.1 §4.4, opens with its code.
+func TestSetupOfGPG(t *testing.T) {
+	r, gpg := newRig(t), newGPG(t)
+	gpg.run(t, nil, "--passphrase", "", "--quick-generate-key", alice, "future-default", "default", "1y")
+	key := gpg.run(t, nil, "--passphrase", "", "--armor", "--export-secret-keys", alice)
+	code := filepath.Join(t.TempDir(), "code")
+	const digits = "1742-0185-6197-1303-7016-8412-3581-4441-0597"
+	if err := os.WriteFile(code, []byte(digits), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	message := gpg.run(t, key, "--passphrase-file", code, "--symmetric", "--cipher-algo", "AES128", "--armor")
+	page := bytes.Replace(message, []byte("MESSAGE-----\n"), []byte("MESSAGE-----\nPassphrase-Format: numeric9x4\nPassphrase-Begin: 17\n"), 1)
+	opened, err := OpenSetup(page, digits)
+	if err != nil || !bytes.Equal(opened, key) {
+		t.Fatalf("%d octets instead of %d: %v", len(opened), len(key), err)
+	}
+	if keys, err := r.ring.Import(t.Context(), opened, nil, []string{alice}, time.Now()); err != nil || len(keys) != 1 {
+		t.Error(keys, err)
+	}
+}

@@ -3,9 +3,16 @@ package keyring
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/ProtonMail/go-crypto/openpgp/s2k"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 func TestSetupCarriesAKey(t *testing.T) {
@@ -64,6 +71,88 @@ func TestBadSetups(t *testing.T) {
 		if key, err := OpenSetup(c.page, c.code); err == nil || key != nil || c.want != nil && !errors.Is(err, c.want) ||
 			len(c.code) > 4 && strings.Contains(err.Error(), c.code) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestExampleOfAutocrypt opens what we did not write.
+func TestExampleOfAutocrypt(t *testing.T) {
+	message, err := os.ReadFile("testdata/setup/autocrypt-1.1.eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := OpenSetup(message, "1742-0185-6197-1303-7016-8412-3581-4441-0597")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entities, err := readSecretKeys(key)
+	if err != nil || len(entities) != 1 || fmt.Sprintf("%X", entities[0].PrimaryKey.Fingerprint) != "EB85BB5FA33A75E15E944E63F231550C4F47E38E" || entities[0].PrivateKey == nil {
+		t.Error(entities, err)
+	}
+	if _, err := OpenSetup(message, strings.Repeat("1742-", 8)+"1742"); !errors.Is(err, ErrSetupCode) {
+		t.Errorf("another code: %v", err)
+	}
+}
+
+// TestSetupsThatNeedNoCode: the code is all that says who made the key, so what opens without it, or may have been changed since,
+// is refused; so is what costs more to try than we have.
+func TestSetupsThatNeedNoCode(t *testing.T) {
+	code := strings.Repeat("1234-", 8) + "1234"
+	locked := func(c *packet.Config, text []byte) []byte {
+		var b bytes.Buffer
+		w, err := openpgp.SymmetricallyEncrypt(&b, []byte(code), nil, c)
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	plain := append([]byte{0xcb, 10, 'b', 0, 0, 0, 0, 0}, "key!"...) // literal data (RFC 9580 §5.9)
+	argon2 := func(c *s2k.Argon2Config) *packet.Config {
+		return &packet.Config{DefaultCipher: packet.CipherAES128, S2KConfig: &s2k.Config{S2KMode: s2k.Argon2S2K, Argon2Config: c}}
+	}
+	cheap := locked(argon2(&s2k.Argon2Config{NumberOfPasses: 1, DegreeOfParallelism: 1, Memory: 64}), []byte("key!"))
+	dear := bytes.Clone(cheap)
+	dear[2+2+1+16+2] = 31 // header, version and cipher, type, salt, passes and parallelism
+	modern := argon2(&s2k.Argon2Config{NumberOfPasses: 1, DegreeOfParallelism: 1, Memory: 64})
+	modern.AEADConfig = &packet.AEADConfig{}
+	cheap6 := locked(modern, []byte("key!"))
+	dear6 := bytes.Clone(cheap6)
+	dear6[2+5+1+16] = 255 // the passes, after version, count, cipher, mode and length
+	zip := &packet.Config{DefaultCompressionAlgo: packet.CompressionZLIB, CompressionConfig: &packet.CompressionConfig{Level: 9}}
+	usual := locked(&packet.Config{}, []byte("key!"))
+	for name, c := range map[string]struct {
+		packets []byte
+		opens   bool
+	}{
+		"as usual":                 {usual, true},
+		"by Argon2":                {cheap, true},
+		"Argon2 with 2 TiB":        {dear, false},
+		"version 6":                {cheap6, true},
+		"255 passes in version 6":  {dear6, false},
+		"in clear":                 {plain, false},
+		"nothing":                  {nil, false},
+		"tag 9":                    {append(bytes.Clone(usual[:usual[1]+2]), 0xc9, 4, 1, 2, 3, 4), false},
+		"two ways in":              {append(bytes.Clone(usual[:usual[1]+2]), usual...), false},
+		"no way in":                {usual[usual[1]+2:], false},
+		"longer than is looked at": {locked(zip, make([]byte, maxImport+1)), false},
+	} {
+		var page bytes.Buffer
+		w, err := armor.Encode(&page, "PGP MESSAGE", map[string]string{"Passphrase-Format": "numeric9x4"})
+		if err == nil {
+			_, err = w.Write(c.packets)
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		key, err := OpenSetup(page.Bytes(), code)
+		if !c.opens && !errors.Is(err, ErrNoSetup) && !errors.Is(err, ErrSetupCode) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if (err == nil) != c.opens || c.opens != (string(key) == "key!") {
+			t.Errorf("%s: %.20q, %v", name, key, err)
 		}
 	}
 }

@@ -92,6 +92,24 @@ func renewSubkeys(entity *openpgp.Entity, p Profile, now time.Time) (added bool,
 	return added, nil
 }
 
+// deriveAhead adds to a copy of a key for opening mail the subkeys that come after the newest it has: another device may have made
+// them, by its clock, and told the world.
+func deriveAhead(entity *openpgp.Entity, p Profile) error {
+	next := entity.PrimaryKey.CreationTime
+	for _, s := range entity.Subkeys {
+		if made := s.PublicKey.CreationTime; made.After(next) && made.Sub(entity.PrimaryKey.CreationTime)%subkeyPeriod == 0 {
+			next = made
+		}
+	}
+	next = next.Add(subkeyPeriod)
+	for _, algorithm := range kinds[p].encryption { // of imported keys there are none
+		if err := addSubkey(entity, algorithm, next); err != nil {
+			return fmt.Errorf("subkey of %s: %w", next.Format(time.DateOnly), err)
+		}
+	}
+	return nil
+}
+
 // completeSubkeys gives the subkeys of which only the public part is here their secrets, where they can be derived: another
 // device has made them.
 func completeSubkeys(entity *openpgp.Entity) error {

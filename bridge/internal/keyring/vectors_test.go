@@ -2,6 +2,9 @@ package keyring
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/ecdh"
+	"crypto/mlkem"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -54,6 +57,7 @@ func TestSubkeyVectors(t *testing.T) {
 				if err := addSubkey(&trial, algorithm, at); err != nil {
 					t.Fatal(err)
 				}
+				follows(t, seed, trial.Subkeys[0].PublicKey)
 				if got := fmt.Sprintf("%X", trial.Subkeys[0].PublicKey.Fingerprint); got != wantFingerprint {
 					t.Errorf("line %d: subkey %s", n+1, got)
 				}
@@ -62,5 +66,31 @@ func TestSubkeyVectors(t *testing.T) {
 				t.Error(n, lines.Err())
 			}
 		})
+	}
+}
+
+// follows makes the public part of a subkey from the seed as testdata/subkeys/README.md has it, without the OpenPGP library.
+func follows(t *testing.T, seed []byte, public *packet.PublicKey) {
+	t.Helper()
+	written, err := contents(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x25519, err := ecdh.X25519().NewPrivateKey(seed[:32])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(written, x25519.PublicKey().Bytes()) {
+		t.Error("another X25519 key")
+	}
+	if public.PubKeyAlgo != packet.PubKeyAlgoMlkem768X25519 {
+		return
+	}
+	kem, err := mlkem.NewDecapsulationKey768(seed[32:96])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(written, kem.EncapsulationKey().Bytes()) {
+		t.Error("another ML-KEM key")
 	}
 }
