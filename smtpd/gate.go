@@ -118,6 +118,9 @@ func (g *gate) command(line []byte) error {
 		return g.reply("530 5.7.0 Must issue a STARTTLS command first")
 	}
 	g.ehlo = strings.HasPrefix(verb, "EHLO") || strings.HasPrefix(verb, "LHLO")
+	if g.e.s.o.Relay != nil {
+		line = internationalRecipient(line)
+	}
 	g.pending = line
 	return nil
 }

@@ -57,7 +57,8 @@ func (g *globals) open(ctx context.Context, cfg *config.Config, create bool) (*b
 	if err != nil {
 		return nil, err
 	}
-	o.Unlock.Create, o.Unlock.Prompt = create, promptPassphrase(create)
+	o.Unlock.Create = create || len(cfg.Accounts) == 0 && cfg.Gateway.Enabled() // no sealpost init for a gateway alone
+	o.Unlock.Prompt = promptPassphrase(o.Unlock.Create)
 	return bridge.Open(ctx, o)
 }
 

@@ -152,8 +152,19 @@ func (u *user) must(args ...string) string {
 	return stdout
 }
 
-// start runs the daemon until the test ends, or stop.
+// start runs the daemon until the test ends, or stop, and takes its settings.
 func (u *user) start() {
+	u.t.Helper()
+	u.launch()
+	var all []settings
+	if err := json.Unmarshal([]byte(u.must("client", "--json")), &all); err != nil || len(all) != 1 {
+		u.t.Fatal(err, all)
+	}
+	u.client = all[0]
+}
+
+// launch runs the daemon until the test ends, or stop.
+func (u *user) launch() {
 	u.t.Helper()
 	u.daemon = u.command("run")
 	u.daemon.Stderr = u.log
@@ -168,11 +179,6 @@ func (u *user) start() {
 	case <-time.After(time.Minute):
 		u.t.Fatalf("the daemon of %s is not ready: %s", u.address, u.log)
 	}
-	var all []settings
-	if err := json.Unmarshal([]byte(u.must("client", "--json")), &all); err != nil || len(all) != 1 {
-		u.t.Fatal(err, all)
-	}
-	u.client = all[0]
 }
 
 // stop ends the daemon; it must do so by itself and without an error.
