@@ -175,8 +175,13 @@ func (i inbound) submit(ctx context.Context, t []upstream.Transaction) ([]error,
 	return i.inside.Submit(ctx, t)
 }
 
-// maxReceived is how many trace fields a message may have (RFC 5321 §6.3).
-const maxReceived = 100
+const (
+	// maxReceived is how many trace fields a message may have (RFC 5321 §6.3).
+	maxReceived = 100
+	// maxPasses is how often a message may come this way: a list inside the company or a forwarding user sends it again, a loop
+	// does so without end.
+	maxPasses = 5
+)
 
 // mark is in the trace field of every message that has passed in that direction.
 func (g *Gateway) mark(direction string) string { return "Sealpost " + direction + " " + g.id }
@@ -207,11 +212,14 @@ func plainWord(s string) string {
 
 // checkLoop refuses what has been here before, or has been everywhere.
 func (g *Gateway) checkLoop(h mimescan.Header, direction string) error {
-	received := h.Values("Received")
+	received, passes := h.Values("Received"), 0
 	for _, value := range received {
 		if strings.Contains(strings.Join(strings.Fields(value), " "), g.mark(direction)) {
-			return &Refusal{Reason: ReasonLoop, Text: "the message has passed this gateway before: a mail loop. Check what forwards it, and the next hop"}
+			passes++
 		}
+	}
+	if passes >= maxPasses {
+		return &Refusal{Reason: ReasonLoop, Text: fmt.Sprintf("the message has passed this gateway %d times before: a mail loop. Check what forwards it, and the next hop", passes)}
 	}
 	if len(received) > maxReceived {
 		return &Refusal{Reason: ReasonLoop, Text: fmt.Sprintf("the message has been relayed more than %d times: a mail loop", maxReceived)}

@@ -199,7 +199,7 @@ func (g *Gateway) dress(letters []letter, c Client) (parcels []parcel, err error
 		if len(l.to) == 0 {
 			continue
 		}
-		p := parcel{to: l.to, body: spool.New(g.bridge.spoolDir)}
+		p := parcel{to: l.to, body: spool.New(g.bridge.spoolDir), opened: l.verdict.encryption == pgpmime.EncryptionOpenPGP}
 		parcels = append(parcels, p)
 		trace := g.received("inbound", c)
 		if _, err := fmt.Fprintf(p.body, "%s: %s\r\n", trace.Name, trace.Value); err != nil {

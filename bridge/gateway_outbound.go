@@ -123,7 +123,7 @@ func (g *Gateway) outboundFacts(ctx context.Context, m *outgoing) (MessageFacts,
 	if !g.speaksFor(m) && m.force == ForceClear {
 		m.force = ForceNothing
 	}
-	report := isReport(m)
+	report := isReport(m) && !allOf(m.to, g.Hosts)
 	if report {
 		if err := g.stripReport(ctx, m); err != nil {
 			return MessageFacts{}, err
@@ -143,6 +143,10 @@ func (g *Gateway) outboundFacts(ctx context.Context, m *outgoing) (MessageFacts,
 		facts.Report, facts.RepliesToEncrypted = true, false
 	}
 	return facts, err
+}
+
+func allOf(addresses []string, is func(string) bool) bool {
+	return !slices.ContainsFunc(addresses, func(address string) bool { return !is(address) })
 }
 
 // isBulk says whether a message is a list's (RFC 2919, and what older programs write).

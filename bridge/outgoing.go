@@ -190,8 +190,9 @@ func gravest(refused []RecipientRefusal) Reason {
 
 // parcel is one body and the recipients that get it.
 type parcel struct {
-	to   []string
-	body *spool.Spool
+	to     []string
+	body   *spool.Spool
+	opened bool // it came encrypted: reports about it return no more than its header
 }
 
 func closeAll(parcels []parcel) {
@@ -361,6 +362,9 @@ func transactions(m *outgoing, parcels []parcel) []upstream.Transaction {
 	list := make([]upstream.Transaction, len(parcels))
 	for i, p := range parcels {
 		list[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8, Notice: m.notice}
+		if p.opened {
+			list[i].Notice.Return = "HDRS" // RFC 3461 §4.3
+		}
 	}
 	return list
 }

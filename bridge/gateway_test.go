@@ -1,0 +1,253 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sealpost/sealpost/bridge/bridgetest"
+)
+
+var lmtp = bridgetest.NextHopOptions{LMTP: true}
+
+func TestGatewayOutboundTable(t *testing.T) {
+	cases := readRelayCases(t)
+	if len(cases) < 20 {
+		t.Fatalf("only %d cases read", len(cases))
+	}
+	c := newCompany(t, lmtp)
+	for _, one := range cases {
+		t.Run(one.name, func(t *testing.T) {
+			c.out.Forget()
+			for _, id := range one.opened {
+				c.opened(id)
+			}
+			answers := c.leave(one.envelope, one.text, true)
+			for to, want := range one.want {
+				if got := c.fateOf(to, answers[to], one.text); got != want {
+					t.Errorf("for %s: %s, want %s", to, got, want)
+				}
+			}
+			for _, r := range c.out.Received() {
+				if bytes.Contains(r.Bytes, []byte("X-Sealpost-Policy")) || bytes.Contains(r.Bytes, []byte("\nBcc:")) {
+					t.Errorf("left with what is never sent: %s", r.Bytes)
+				}
+			}
+		})
+	}
+}
+
+// TestGatewayTakesReportsApart: an MTA quotes what was opened here.
+func TestGatewayTakesReportsApart(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.opened("<secret@bravo.test>")
+	report := func(quoted ...string) string {
+		lines := append([]string{"From: MAILER-DAEMON@mx.alpha.test", "To: dave@delta.test", "Subject: Undelivered", "MIME-Version: 1.0",
+			"Content-Type: multipart/report; report-type=delivery-status; boundary=b", "", "--b", "", "not delivered",
+			"--b", "Content-Type: message/delivery-status", "", "Final-Recipient: rfc822; alice@alpha.test", "Action: failed", "Status: 5.2.2", "--b"}, quoted...)
+		return strings.Join(append(lines, "--b--", ""), "\r\n")
+	}
+	for name, text := range map[string]string{
+		"whole": report("Content-Type: message/rfc822", "", "X-Sealpost-Status: encryption=openpgp; signature=good", "From: bob@bravo.test", "Subject: pectin", "", "quince"),
+		"under a changed status": report("Content-Type: message/rfc822", "", "X-Sealpost-Status: encryption=none; signature=none",
+			"Message-ID: <secret@bravo.test>", "Subject: pectin", "", "quince"),
+		"two statuses":      report("Content-Type: message/rfc822", "", "X-Sealpost-Status: encryption=none", "X-Sealpost-Status: encryption=openpgp", "Subject: pectin", "", "quince"),
+		"header alone":      report("Content-Type: text/rfc822-headers", "", "X-Sealpost-Status: encryption=openpgp; signature=good", "Subject: pectin"),
+		"in another form":   report("Content-Type: text/plain", "", "pectin quince"),
+		"of unknown origin": report("Content-Type: message/rfc822", "", "Subject: pectin", "", "quince"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.out.Forget()
+			answers := c.leave(Envelope{To: []string{dave}}, text, true)
+			if answers[dave] != "" || len(c.out.For(dave)) != 1 {
+				t.Fatalf("the report was refused: %s", answers[dave])
+			}
+			sent := c.out.For(dave)[0]
+			if bytes.Contains(sent, []byte("pectin")) || bytes.Contains(sent, []byte("quince")) {
+				t.Errorf("it gives away what was opened: %s", sent)
+			}
+			for _, kept := range []string{"not delivered", "Action: failed", "multipart/report"} {
+				if !bytes.Contains(sent, []byte(kept)) {
+					t.Errorf("%q is missing in %s", kept, sent)
+				}
+			}
+			answers = c.leave(Envelope{To: []string{erin}}, text, true)
+			if inside := c.out.For(erin); answers[erin] != "" || !bytes.Contains(inside[len(inside)-1], []byte("pectin")) {
+				t.Error("a colleague does not get it whole")
+			}
+		})
+	}
+}
+
+// TestGatewayAnswersForEach: over LMTP each recipient has an answer of his own.
+func TestGatewayAnswersForEach(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.out.Refuse(carol, "550 5.1.1 no such user")
+	c.out.RefuseLate(dave, "452 4.2.2 mailbox full")
+	answers := c.leave(Envelope{From: alice, To: []string{bob, carol, dave, erin}}, message(alice, bob, "each", secretBody), true)
+	want := map[string]string{bob: "", carol: "recipient", dave: "provider-later", erin: ""}
+	for to := range want {
+		if (answers[to] == "") != (want[to] == "") {
+			t.Errorf("%s is answered %q", to, answers[to])
+		}
+		if got := len(c.out.For(to)) == 1; got != (want[to] == "") {
+			t.Errorf("%s has it: %v", to, got)
+		}
+	}
+	c.out.DropLate(true)
+	for to, answer := range c.leave(Envelope{From: alice, To: []string{bob, erin}}, message(alice, bob, "dropped", secretBody), true) {
+		if answer == "" {
+			t.Errorf("%s is told that it was sent", to)
+		}
+	}
+	if m, err := c.bridge.Outbox().List(t.Context()); err != nil || len(m) != 0 {
+		t.Errorf("the outbox holds %v, %v: the MTA would send it again", m, err)
+	}
+}
+
+// TestGatewayAnswersForAll: over SMTP there is one answer, and one refusal before the bodies keeps it from all.
+func TestGatewayAnswersForAll(t *testing.T) {
+	c := newCompany(t, bridgetest.NextHopOptions{})
+	c.out.Refuse(carol, "550 5.1.1 no such user")
+	text := message(alice, bob, "all", secretBody)
+	if a := c.leave(Envelope{From: alice, To: []string{bob, carol, dave}}, text, false); a[bob] == "" || len(c.out.Received()) > 0 {
+		t.Errorf("answers %v, sent %v", a, c.out.Received())
+	}
+	c.out.Refuse(carol, "")
+	c.out.RefuseLate(dave, "451 4.3.0 later")
+	if a := c.leave(Envelope{From: alice, To: []string{bob, carol, dave}}, text, false); a[bob] != "" || a[dave] != "" {
+		t.Fatalf("answers %v: the MTA would send to all again", a)
+	}
+	if len(c.out.For(bob)) != 1 || len(c.out.For(carol)) != 1 || len(c.out.For(dave)) != 0 {
+		t.Errorf("received %v", c.out.Received())
+	}
+	c.out.RefuseLate(dave, "")
+	held, err := c.bridge.Outbox().List(t.Context())
+	if err != nil || len(held) != 1 {
+		t.Fatalf("the outbox holds %v, %v", held, err)
+	}
+	if err := c.bridge.Outbox().Retry(t.Context(), held[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.bridge.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "dave has it", func() bool { return len(c.out.For(dave)) == 1 })
+}
+
+func TestGatewayInbound(t *testing.T) {
+	c := newCompany(t, lmtp)
+	key := c.userKey(alice)
+	c.userKey(erin)
+	c.leave(Envelope{From: alice, To: []string{bob}}, message(alice, bob, "hello", "bob's certificate is known now"), true)
+	text := c.encryptedBy(message(bob, alice, "pectin", "quince"), key)
+	own := "own@alpha.test"
+	answers := c.enter(Envelope{From: bob, To: []string{alice, erin, own, dave}}, text, true)
+	if answers[alice] != "" || answers[erin] != "" || answers[own] != "" || answers[dave] != string(ReasonRelay) {
+		t.Fatalf("answers %v", answers)
+	}
+	opened, closed, asItCame := string(c.inside.For(alice)[0]), string(c.inside.For(erin)[0]), string(c.inside.For(own)[0])
+	for _, want := range []string{"Subject: pectin", "quince", "X-Sealpost-Status: encryption=openpgp; signature=good"} {
+		if !strings.Contains(opened, want) {
+			t.Errorf("alice's copy has no %q: %s", want, opened)
+		}
+	}
+	if strings.Contains(closed, "quince") || !strings.Contains(closed, "encryption=failed") {
+		t.Errorf("erin's copy: %s", closed)
+	}
+	if !strings.HasSuffix(asItCame, text) || strings.Contains(asItCame, "X-Sealpost-Status") {
+		t.Errorf("who opens his mail himself gets: %s", asItCame)
+	}
+	for _, r := range c.inside.Received() {
+		if shown := bytes.Contains(r.Bytes, []byte("quince")); shown && (len(r.To) != 1 || r.Return != "HDRS") {
+			t.Errorf("what was opened went to %v with RET=%s", r.To, r.Return)
+		}
+	}
+	if answer := c.leave(Envelope{From: alice, To: []string{dave}}, message(alice, dave, "Re: pectin", "> quince", "In-Reply-To: <pectin@alpha.test>"), true); answer[dave] != string(ReasonPolicy) {
+		t.Errorf("an answer to it was sent clear: %v", answer)
+	}
+}
+
+func TestGatewayPassesClearMailAsItIs(t *testing.T) {
+	c := newCompany(t, lmtp)
+	head := "From: dave@delta.test\r\nTo: alice@alpha.test\r\n"
+	rest := "Subject: plain\r\nX-Odd : field\r\n\r\nbody \t \r\n.\r\n\x00\xff\r\n"
+	c.enter(Envelope{From: dave, To: []string{alice, erin}}, head+"X-Sealpost-Status: encryption=openpgp; signature=good\r\n"+rest, true)
+	received := c.inside.Received()
+	if len(received) != 1 || len(received[0].To) != 2 {
+		t.Fatalf("received %v", received)
+	}
+	top, found := strings.CutSuffix(string(received[0].Bytes), head+rest)
+	if !found || strings.Count(top, "\r\n") != strings.Count(top, ":") && !strings.HasPrefix(top, "Received: ") || !strings.Contains(top, "X-Sealpost-Status: encryption=none; signature=none") {
+		t.Errorf("it became %q", received[0].Bytes)
+	}
+}
+
+// TestGatewayPassesExtensionsOn: what the sender wants to hear, and international addresses.
+func TestGatewayPassesExtensionsOn(t *testing.T) {
+	c := newCompany(t, bridgetest.NextHopOptions{})
+	notice := Notice{Return: "FULL", EnvelopeID: "env 7", To: map[string]NoticeEvents{bob: {Notify: []string{"SUCCESS", "FAILURE"}, OriginalType: "RFC822", Original: "bob@old.test"}}}
+	c.leave(Envelope{From: alice, To: []string{bob, dave}, Notice: notice, UTF8: true}, message(alice, bob, "notice", secretBody), true)
+	for _, r := range c.out.Received() {
+		if r.Return != "FULL" || r.EnvelopeID != "env 7" || !r.UTF8 {
+			t.Errorf("to %v: RET=%s ENVID=%s SMTPUTF8 %v", r.To, r.Return, r.EnvelopeID, r.UTF8)
+		}
+		if r.To[0] == bob && (fmt.Sprint(r.Notify[bob]) != "[SUCCESS FAILURE]" || r.Original[bob] != "bob@old.test") {
+			t.Errorf("NOTIFY=%v ORCPT=%s", r.Notify, r.Original)
+		}
+	}
+}
+
+func TestGatewayLoops(t *testing.T) {
+	for _, leaves := range []bool{true, false} {
+		c := newCompany(t, lmtp)
+		text := message(alice, erin, "round", "and round")
+		for passes := range maxPasses + 1 {
+			c.out.Forget()
+			c.inside.Forget()
+			e, hop, relay := Envelope{From: alice, To: []string{erin}}, c.out, c.leave
+			if !leaves {
+				hop, relay = c.inside, c.enter
+			}
+			answer := relay(e, text, true)[erin]
+			if passes == maxPasses {
+				if answer != string(ReasonLoop) || len(hop.Received()) > 0 {
+					t.Errorf("after %d passes: %q", passes, answer)
+				}
+				break
+			}
+			if answer != "" {
+				t.Fatalf("pass %d: %s", passes, answer)
+			}
+			text = string(hop.For(erin)[0])
+		}
+	}
+}
+
+// TestFirstKeyIsMadeOnce: many messages of a new user at once.
+func TestFirstKeyIsMadeOnce(t *testing.T) {
+	c := newCompany(t, lmtp)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			c.leave(Envelope{From: erin, To: []string{bob}}, message(erin, bob, fmt.Sprint("first ", i), secretBody), true)
+		})
+	}
+	all.Wait()
+	ring, err := c.gateway.users.ring(t.Context(), erin)
+	if err != nil || len(ring.List()) != 1 {
+		t.Errorf("erin has %d keys, %v", len(ring.List()), err)
+	}
+	if got := len(c.out.For(bob)); got != 20 {
+		t.Errorf("%d messages were sent", got)
+	}
+}
