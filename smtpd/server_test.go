@@ -134,12 +134,17 @@ func (l *logBuffer) String() string {
 
 func start(t *testing.T, insecure bool) *rig {
 	t.Helper()
+	return startWith(t, func(o *Options, _ *fake) { o.AllowInsecureAuth = insecure })
+}
+
+func startWith(t *testing.T, change func(o *Options, f *fake)) *rig {
+	t.Helper()
 	certificate, err := bridgetest.CA().Issue(time.Time{}, "localhost", "127.0.0.1")
 	check(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bridgetest.CA().PEM())
 	r := &rig{fake: newFake(), log: &logBuffer{}, trust: &tls.Config{RootCAs: roots, ServerName: "localhost"}}
-	r.server = New(Options{
+	o := Options{
 		Login: func(_ context.Context, username, password string) (Account, error) {
 			switch {
 			case username == "locked@alpha.test":
@@ -149,9 +154,11 @@ func start(t *testing.T, insecure bool) *rig {
 			}
 			return r.fake, nil
 		},
-		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}, AllowInsecureAuth: insecure,
+		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}},
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), MaxMessageSize: func() int64 { return testSize },
-	})
+	}
+	change(&o, r.fake)
+	r.server = New(o)
 	var serving sync.WaitGroup
 	listen := func(serve func(net.Listener) error) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,7 +17,7 @@ import (
 
 // TestTranscripts plays testdata/*.txt. Each line is one step:
 //
-//	# remark              "# secure" in the first line: AUTH only after TLS
+//	# remark              "# secure" in the first line: AUTH only after TLS; "# relay" there begins that of a gateway, see startRelay
 //	C: text               sent with CRLF; Go's escapes (\x00) and {text*count} are expanded; lines in a row are
 //	                      sent in one go
 //	R: text               the same without CRLF
@@ -51,7 +51,12 @@ type player struct {
 }
 
 func play(t *testing.T, steps []string) {
-	r := start(t, steps[0] != "# secure")
+	var r *rig
+	if words := strings.Fields(steps[0]); len(words) > 1 && words[1] == "relay" {
+		r = startRelay(t, words[2:])
+	} else {
+		r = start(t, steps[0] != "# secure")
+	}
 	conn, err := net.Dial("tcp", r.plain)
 	check(t, err)
 	defer conn.Close()

@@ -291,6 +291,37 @@ func TestGatewayBesidePostfix(t *testing.T) {
 	})
 }
 
+// TestGatewayAsSmarthost: the MTA relays everything to the gateway, which hands it to the world.
+func TestGatewayAsSmarthost(t *testing.T) {
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := peers.FreePorts(t, 3)
+	c := &company{user: &user{site: &site{t: t, program: program}, address: "the gateway", home: t.TempDir(), log: &bytes.Buffer{}}}
+	c.submission, c.world = ports[0], ports[1]
+	documented := map[string]string{"10025": ports[2], "10026": c.world}
+	c.gatewayConfig(substituted(documentedBlock(t, "smarthost.toml"), documented))
+	c.mta = peers.StartMTA(t, peers.MTAOptions{
+		Users: []string{alice}, Main: substituted(documentedBlock(t, "smarthost.cf"), documented),
+		Master: "127.0.0.1:" + c.submission + " inet n - n - - smtpd\n",
+	})
+	c.partner = peers.StartMTA(t, peers.MTAOptions{
+		Users: []string{bob, frank}, Main: "default_transport = error:5.1.2 no mail leaves the rig\n", Master: "127.0.0.1:" + c.world + " inet n - n - - smtpd\n",
+	})
+	c.know(bob)
+	c.launch()
+	c.send(c.submission, alice, []string{bob}, "From: "+alice+"\nTo: "+bob+"\nSubject: the orchard\n\nmarmalade\n", nil)
+	if sent := c.arrives(c.partner, bob, 1)[0]; bytes.Contains(sent, []byte("marmalade")) || !bytes.Contains(sent, []byte("BEGIN PGP MESSAGE")) {
+		t.Errorf("bob's copy left in clear: %s", sent)
+	}
+	c.send(c.submission, alice, []string{bob, frank}, "From: "+alice+"\nTo: "+bob+", "+frank+"\nSubject: insists\nX-Sealpost-Policy: require\n\nquince\n", nil)
+	c.holding(c.mta, alice, "multipart/report", frank, "message not sent to anybody")
+	if n := len(c.partner.Stored(bob)); n != 1 {
+		t.Errorf("bob has %d messages", n)
+	}
+}
+
 // pgpMIME is an encrypted message (RFC 3156 §4).
 func pgpMIME(from, to, id, armored string) string {
 	return "From: " + from + "\nTo: " + to + "\nSubject: ...\nMessage-ID: " + id + "\nMIME-Version: 1.0\n" +
