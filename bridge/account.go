@@ -47,8 +47,8 @@ func (s Seal) Covers(mailbox string) bool {
 // Account is one of the user's mail accounts. Safe for concurrent use.
 type Account struct {
 	sender
+	Owner     // of the keys
 	options   AccountOptions
-	ring      *keyring.Ring
 	provider  *upstream.Provider
 	mirror    *mirror.Mirror
 	replacing sync.Mutex
@@ -60,9 +60,6 @@ const defaultMaxMessage = 128 << 20
 
 // overhead is what a message grows by on its way, besides armor: header, signature, keys.
 const overhead = 64 << 10
-
-// Address of the account.
-func (a *Account) Address() string { return a.options.Address }
 
 // Mirror serves the account's mailboxes.
 func (a *Account) Mirror() *mirror.Mirror { return a.mirror }
@@ -82,28 +79,15 @@ func maxPlain(limit int64) int64 {
 	return max(0, (limit-overhead)/66*48)
 }
 
-// Owns says whether an address is the account's or one of its aliases.
-func (a *Account) Owns(address string) bool {
-	return slices.Contains(a.addresses(), normalized(address))
-}
-
-// addresses are the account's address and aliases, normalised.
-func (a *Account) addresses() []string {
-	all := []string{normalized(a.options.Address)}
-	for _, alias := range a.options.Aliases {
-		all = append(all, normalized(alias))
-	}
-	return all
-}
-
 // newAccount puts an account together; nothing is connected yet.
 func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, error) {
 	a := &Account{options: o, publisher: newPublisher()}
 	a.sender = sender{bridge: b, log: b.log.With("account", o.Address), origin: a}
-	var err error
-	if a.ring, err = keyring.Open(ctx, b.db, b.vault, o.Address); err != nil {
+	ring, err := keyring.Open(ctx, b.db, b.vault, o.Address)
+	if err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}
+	a.Owner = Owner{home: b, ring: ring, address: o.Address, aliases: o.Aliases, imported: a.reopenFailed, changed: a.wakePublisher}
 	if err := a.maintainKeys(ctx); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}

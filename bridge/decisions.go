@@ -75,20 +75,20 @@ type SafetyNumber struct {
 	Pending   bool // it is the one that waits for a decision
 }
 
-// SafetyNumbers are those of the account and a contact: with the pinned certificate, and with the one that waits for
+// SafetyNumbers are those of the owner and a contact: with the pinned certificate, and with the one that waits for
 // a decision. The error is contacts.ErrNone if there is neither.
-func (a *Account) SafetyNumbers(ctx context.Context, address string) ([]SafetyNumber, error) {
-	own, err := a.ring.Certificate()
+func (o *Owner) SafetyNumbers(ctx context.Context, address string) ([]SafetyNumber, error) {
+	own, err := o.ring.Certificate()
 	if err != nil {
-		return nil, fmt.Errorf("%s has no key; make one with sealpost key generate: %w", a.Address(), err)
+		return nil, fmt.Errorf("%s has no key; make one with sealpost key generate: %w", o.Address(), err)
 	}
-	known, err := a.bridge.contacts.Certificates(ctx, address)
+	known, err := o.home.contacts.Certificates(ctx, address)
 	if err != nil {
 		return nil, err
 	}
 	var numbers []SafetyNumber
 	for i, c := range known {
-		number, err := keydisc.NewSafetyNumber(a.Address(), own, address, c)
+		number, err := keydisc.NewSafetyNumber(o.Address(), own, address, c)
 		if err != nil {
 			return nil, err
 		}
@@ -105,8 +105,8 @@ var ErrMismatch = errors.New("it is not the safety number of any certificate kno
 
 // VerifyByNumber records the contact's certificate as compared whose safety number the text is: digits, or what a
 // QR code holds. ErrMismatch if it is none.
-func (a *Account) VerifyByNumber(ctx context.Context, address, text string) (contacts.Contact, error) {
-	numbers, err := a.SafetyNumbers(ctx, address)
+func (o *Owner) VerifyByNumber(ctx context.Context, address, text string) (contacts.Contact, error) {
+	numbers, err := o.SafetyNumbers(ctx, address)
 	if err != nil {
 		return contacts.Contact{}, err
 	}
@@ -116,7 +116,7 @@ func (a *Account) VerifyByNumber(ctx context.Context, address, text string) (con
 			return contacts.Contact{}, err
 		}
 		if same {
-			return a.bridge.VerifyContact(ctx, address, n.Candidate.Fingerprint())
+			return o.home.VerifyContact(ctx, address, n.Candidate.Fingerprint())
 		}
 	}
 	return contacts.Contact{}, ErrMismatch

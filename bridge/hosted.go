@@ -2,6 +2,9 @@ package bridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
@@ -18,6 +21,9 @@ const (
 	// ringLasts is how soon a gateway sees what another one, or a command beside it, has done to a user's keys.
 	ringLasts = time.Minute
 )
+
+// ErrNotHosted says that an address is in none of the gateway's domains.
+var ErrNotHosted = errors.New("the gateway does not host this address")
 
 // hosted are the keys of the gateway's users, each wrapped by the vault's master key. A user's first key is made when he first
 // sends: nobody else can have one made. Safe for concurrent use.
@@ -83,6 +89,25 @@ func (h *hosted) first(ctx context.Context, ring *keyring.Ring, address string) 
 	return h.bridge.audit.Append(ctx, audit.Entry{
 		Time: h.bridge.now(), Account: address, Event: "key", Fingerprint: string(certificate.Fingerprint()), Detail: "generated at first use",
 	})
+}
+
+// User is the owner of a hosted address's keys. ErrNotHosted if the address is in none of the gateway's domains.
+func (g *Gateway) User(ctx context.Context, address string) (*Owner, error) {
+	if !g.Hosts(address) {
+		return nil, fmt.Errorf("%s: %w", address, ErrNotHosted)
+	}
+	ring, err := g.users.ring(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	nothing := func(context.Context) error { return nil }
+	return &Owner{home: g.bridge, ring: ring, address: normalized(address), imported: nothing, changed: func() {}}, nil
+}
+
+// Users are the addresses that have keys here.
+func (g *Gateway) Users(ctx context.Context) ([]string, error) {
+	all, err := keyring.Accounts(ctx, g.bridge.db)
+	return slices.DeleteFunc(all, func(address string) bool { return !g.Hosts(address) }), err
 }
 
 // lookup is the certificate of a user, for mail to him.

@@ -99,7 +99,7 @@ func (a *Account) keys() (keys pgpmime.Keys, giveBack func(), err error) {
 		return pgpmime.Keys{}, nil, err
 	}
 	decrypters, giveBack, err := a.ring.Decrypters()
-	return pgpmime.Keys{Decrypters: decrypters, SealKeys: sealKeys, Own: a.addresses()}, giveBack, err
+	return pgpmime.Keys{Decrypters: decrypters, SealKeys: sealKeys, Own: a.Addresses()}, giveBack, err
 }
 
 // verdict is what the status field says: one statement about the whole message.

@@ -19,35 +19,35 @@ var (
 )
 
 // RotateKey gives a key, for "" the one in use, a new encryption subkey.
-func (a *Account) RotateKey(ctx context.Context, f keydisc.Fingerprint) (Key, error) {
-	key, err := a.ring.Rotate(ctx, f, a.bridge.now())
-	return a.keyDone(ctx, "new subkey", key, err)
+func (o *Owner) RotateKey(ctx context.Context, f keydisc.Fingerprint) (Key, error) {
+	key, err := o.ring.Rotate(ctx, f, o.home.now())
+	return o.keyDone(ctx, "new subkey", key, err)
 }
 
 // ExtendKey lets a key end at another time; zero: never.
-func (a *Account) ExtendKey(ctx context.Context, f keydisc.Fingerprint, until time.Time) (Key, error) {
-	key, err := a.ring.Extend(ctx, f, until, a.bridge.now())
-	return a.keyDone(ctx, "extended", key, err)
+func (o *Owner) ExtendKey(ctx context.Context, f keydisc.Fingerprint, until time.Time) (Key, error) {
+	key, err := o.ring.Extend(ctx, f, until, o.home.now())
+	return o.keyDone(ctx, "extended", key, err)
 }
 
 // RevokeKey says for ever that a key is not used any more. It still opens older mail. The error unwraps to ErrLastKey if no
 // usable key would be left, unless last says that this is meant.
-func (a *Account) RevokeKey(ctx context.Context, f keydisc.Fingerprint, why RevocationReason, text string, last bool) (Key, error) {
-	key, err := a.ring.Revoke(ctx, f, why, text, a.bridge.now(), last)
-	return a.keyDone(ctx, "revoked: "+string(why), key, err)
+func (o *Owner) RevokeKey(ctx context.Context, f keydisc.Fingerprint, why RevocationReason, text string, last bool) (Key, error) {
+	key, err := o.ring.Revoke(ctx, f, why, text, o.home.now(), last)
+	return o.keyDone(ctx, "revoked: "+string(why), key, err)
 }
 
 // PreferKey makes a key the one that mail is signed with and sealed to.
-func (a *Account) PreferKey(ctx context.Context, f keydisc.Fingerprint) error {
-	_, err := a.keyDone(ctx, "made primary", Key{Fingerprint: f}, a.ring.Prefer(ctx, f, a.bridge.now()))
+func (o *Owner) PreferKey(ctx context.Context, f keydisc.Fingerprint) error {
+	_, err := o.keyDone(ctx, "made primary", Key{Fingerprint: f}, o.ring.Prefer(ctx, f, o.home.now()))
 	return err
 }
 
-func (a *Account) keyDone(ctx context.Context, what string, key Key, err error) (Key, error) {
+func (o *Owner) keyDone(ctx context.Context, what string, key Key, err error) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return key, a.recordKey(ctx, what, key)
+	return key, o.recordKey(ctx, what, key)
 }
 
 // keysInterval is how often keys are looked after.
@@ -55,7 +55,7 @@ const keysInterval = 12 * time.Hour
 
 // maintainKeys does what the keys we have made need by now: a new subkey once a year, a later end, user IDs for aliases.
 func (a *Account) maintainKeys(ctx context.Context) error {
-	changed, err := a.ring.Maintain(ctx, a.addresses(), a.bridge.now())
+	changed, err := a.ring.Maintain(ctx, a.Addresses(), a.bridge.now())
 	for _, key := range changed {
 		a.log.Info("a key was renewed; others get it with your mail, and from where it is published", "fingerprint", key.Fingerprint)
 		err = errors.Join(err, a.recordKey(ctx, "renewed", key))

@@ -10,7 +10,7 @@ import (
 	"github.com/sealpost/sealpost/keydisc"
 )
 
-// Key describes one of the account's own keys; KeyProfile is a kind of key to generate.
+// Key describes one of an owner's keys; KeyProfile is a kind of key to generate.
 type (
 	Key        = keyring.Key
 	KeyProfile = keyring.Profile
@@ -27,33 +27,33 @@ const (
 // Profiles are those that GenerateKey knows.
 var Profiles = []KeyProfile{ProfileCompatible, ProfileV6, ProfilePQC, ProfilePQCV6}
 
-// ErrNoKey says that the account has no key, or not the one asked for.
+// ErrNoKey says that the owner has no key, or not the one asked for.
 var ErrNoKey = keyring.ErrNoKey
 
-// Keys lists the account's own keys, the primary first.
-func (a *Account) Keys() []Key { return a.ring.List() }
+// Keys lists the owner's keys, the primary first.
+func (o *Owner) Keys() []Key { return o.ring.List() }
 
-// GenerateKey makes a key for the account's address and aliases. It is the one in use if it is the first, or with primary.
-func (a *Account) GenerateKey(ctx context.Context, p KeyProfile, primary bool) (Key, error) {
-	key, err := a.ring.Generate(ctx, p, a.addresses(), a.bridge.now(), primary)
+// GenerateKey makes a key for the owner's addresses. It is the one in use if it is the first, or with primary.
+func (o *Owner) GenerateKey(ctx context.Context, p KeyProfile, primary bool) (Key, error) {
+	key, err := o.ring.Generate(ctx, p, o.Addresses(), o.home.now(), primary)
 	if err != nil {
 		return Key{}, err
 	}
-	return key, a.recordKey(ctx, "generated "+string(p), key)
+	return key, o.recordKey(ctx, "generated "+string(p), key)
 }
 
 // ImportKey adds secret keys made elsewhere; passphrase unlocks them if they are protected.
-func (a *Account) ImportKey(ctx context.Context, data, passphrase []byte) ([]Key, error) {
-	keys, err := a.ring.Import(ctx, data, passphrase, a.addresses(), a.bridge.now())
+func (o *Owner) ImportKey(ctx context.Context, data, passphrase []byte) ([]Key, error) {
+	keys, err := o.ring.Import(ctx, data, passphrase, o.Addresses(), o.home.now())
 	if err != nil {
 		return nil, err
 	}
 	for _, key := range keys {
-		if err := a.recordKey(ctx, "imported", key); err != nil {
+		if err := o.recordKey(ctx, "imported", key); err != nil {
 			return nil, err
 		}
 	}
-	return keys, a.reopenFailed(ctx)
+	return keys, o.imported(ctx)
 }
 
 // reopenFailed gives mail that could not be opened another chance: the new key may be the one it was
@@ -67,29 +67,29 @@ func (a *Account) reopenFailed(ctx context.Context) error {
 
 // ExportKey is the armored secret key under a passphrase (empty: in clear). Programs like
 // gpg import it. The caller has made sure that the user wants it outside the vault.
-func (a *Account) ExportKey(ctx context.Context, f keydisc.Fingerprint, passphrase []byte) ([]byte, error) {
-	armored, err := a.ring.Export(f, passphrase)
+func (o *Owner) ExportKey(ctx context.Context, f keydisc.Fingerprint, passphrase []byte) ([]byte, error) {
+	armored, err := o.ring.Export(f, passphrase)
 	if err != nil {
 		return nil, err
 	}
-	return armored, a.recordKey(ctx, "exported", Key{Fingerprint: f})
+	return armored, o.recordKey(ctx, "exported", Key{Fingerprint: f})
 }
 
 // ExportRevocation is an armored certificate that revokes a key, for the time when it is lost.
-func (a *Account) ExportRevocation(ctx context.Context, f keydisc.Fingerprint) ([]byte, error) {
-	armored, err := a.ring.Revocation(f, a.bridge.now())
+func (o *Owner) ExportRevocation(ctx context.Context, f keydisc.Fingerprint) ([]byte, error) {
+	armored, err := o.ring.Revocation(f, o.home.now())
 	if err != nil {
 		return nil, err
 	}
-	return armored, a.recordKey(ctx, "revocation certificate made", Key{Fingerprint: f})
+	return armored, o.recordKey(ctx, "revocation certificate made", Key{Fingerprint: f})
 }
 
 // Certificate is the public part of the primary key. ErrNoKey if there is none.
-func (a *Account) Certificate() (*keydisc.Certificate, error) { return a.ring.Certificate() }
+func (o *Owner) Certificate() (*keydisc.Certificate, error) { return o.ring.Certificate() }
 
-// ExportCertificate is the armored public part of one of the account's keys.
-func (a *Account) ExportCertificate(f keydisc.Fingerprint) ([]byte, error) {
-	return a.ring.ExportCertificate(f)
+// ExportCertificate is the armored public part of one of the owner's keys.
+func (o *Owner) ExportCertificate(f keydisc.Fingerprint) ([]byte, error) {
+	return o.ring.ExportCertificate(f)
 }
 
 // ImportContacts pins certificates by the user's own act; see contacts.Book.Import.
@@ -101,9 +101,9 @@ func (b *Bridge) ImportContacts(ctx context.Context, certificates []*keydisc.Cer
 	return imported, err
 }
 
-func (a *Account) recordKey(ctx context.Context, what string, key Key) error {
-	a.wakePublisher()
-	return a.bridge.audit.Append(ctx, audit.Entry{
-		Time: a.bridge.now(), Account: a.Address(), Event: "key", Fingerprint: string(key.Fingerprint), Detail: what,
+func (o *Owner) recordKey(ctx context.Context, what string, key Key) error {
+	o.changed()
+	return o.home.audit.Append(ctx, audit.Entry{
+		Time: o.home.now(), Account: o.Address(), Event: "key", Fingerprint: string(key.Fingerprint), Detail: what,
 	})
 }

@@ -21,20 +21,20 @@ var (
 
 // SetupMessage is a whole Autocrypt Setup Message with a key, for "" the one in use, and the code that opens it. The caller
 // shows the code once and keeps it nowhere.
-func (a *Account) SetupMessage(ctx context.Context, f keydisc.Fingerprint) (message []byte, code string, err error) {
-	page, made, err := a.ring.Setup(f, a.bridge.now())
+func (o *Owner) SetupMessage(ctx context.Context, f keydisc.Fingerprint) (message []byte, code string, err error) {
+	page, made, err := o.ring.Setup(f, o.home.now())
 	if err != nil {
 		return nil, "", err
 	}
-	return setupMessage(a, page), string(made), a.recordKey(ctx, "exported as a setup message", Key{Fingerprint: f})
+	return setupMessage(o, page), string(made), o.recordKey(ctx, "exported as a setup message", Key{Fingerprint: f})
 }
 
 // setupMessage has the form of Autocrypt 1.1 §4.4.
-func setupMessage(a *Account, page []byte) []byte {
+func setupMessage(o *Owner, page []byte) []byte {
 	const boundary = "=_sealpost_setup"
-	to := (&mail.Address{Address: a.Address()}).String()
+	to := (&mail.Address{Address: o.Address()}).String()
 	lines := []string{
-		"Date: " + a.bridge.now().UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"), "From: " + to, "To: " + to, "Message-ID: " + newMessageID(a.Address()),
+		"Date: " + o.home.now().UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"), "From: " + to, "To: " + to, "Message-ID: " + newMessageID(o.Address()),
 		"Autocrypt-Setup-Message: v1", "Subject: Autocrypt Setup Message", "MIME-Version: 1.0",
 		`Content-Type: multipart/mixed; boundary="` + boundary + `"`, "",
 		"--" + boundary, "Content-Type: text/plain; charset=utf-8", "",
@@ -49,7 +49,7 @@ func setupMessage(a *Account, page []byte) []byte {
 }
 
 // ImportSetup adds the key of a Setup Message: the whole message, or its attachment.
-func (a *Account) ImportSetup(ctx context.Context, data []byte, code string) ([]Key, error) {
+func (o *Owner) ImportSetup(ctx context.Context, data []byte, code string) ([]Key, error) {
 	page, err := setupPage(data)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (a *Account) ImportSetup(ctx context.Context, data []byte, code string) ([]
 		return nil, err
 	}
 	defer clear(key)
-	return a.ImportKey(ctx, key, nil)
+	return o.ImportKey(ctx, key, nil)
 }
 
 // IsSetupMessage says whether a file is an Autocrypt Setup Message, or its attachment.

@@ -27,9 +27,9 @@ func TestLookalikesAreDifferent(t *testing.T) {
 	if got := unique(to); !slices.Equal(got, to[:2]) {
 		t.Errorf("recipients: %q", got)
 	}
-	a := &Account{options: AccountOptions{Address: "kate@x.test", Aliases: []string{"a@b\u00fccher.test"}}}
+	o := Owner{address: "kate@x.test", aliases: []string{"a@b\u00fccher.test"}}
 	for address, want := range map[string]bool{"Kate@x.test": true, "\u212Aate@x.test": false, "a@xn--bcher-kva.test": true} {
-		if a.Owns(address) != want {
+		if o.Owns(address) != want {
 			t.Errorf("owns %q: %v", address, !want)
 		}
 	}

@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 	"slices"
+
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
 )
 
 // Preview is what would happen to a message, without sending it.
@@ -27,23 +29,41 @@ type PreviewRecipient struct {
 
 // WouldSend decides about a new message from an address of the account to these recipients, exactly as Submit does.
 func (a *Account) WouldSend(ctx context.Context, from string, to, bcc []string) Preview {
+	return a.preview(ctx, MessageFacts{From: from}, a.ring, to, bcc)
+}
+
+// WouldSend decides about a new message from a hosted address, or any other, exactly as Outbound does. It makes no key.
+func (g *Gateway) WouldSend(ctx context.Context, from string, to, bcc []string) (Preview, error) {
+	facts := MessageFacts{From: normalized(from), Foreign: !g.Hosts(from)}
+	var ring *keyring.Ring
+	if g.Hosts(from) {
+		var err error
+		if ring, err = g.users.ring(ctx, from); err != nil {
+			return Preview{}, err
+		}
+	}
+	return g.preview(ctx, facts, ring, to, bcc), nil
+}
+
+// preview tells the decision about a message whose author's keys are in ring, nil: it is signed by nobody.
+func (s *sender) preview(ctx context.Context, m MessageFacts, ring *keyring.Ring, to, bcc []string) Preview {
 	visible := map[string]bool{}
 	for _, address := range to {
 		visible[normalized(address)] = true
 	}
-	recipients := a.decide(ctx, MessageFacts{From: from}, unique(append(append([]string{}, to...), bcc...)), visible)
+	recipients := s.decide(ctx, m, unique(append(append([]string{}, to...), bcc...)), visible)
 	verdicts := make([]Verdict, len(recipients))
 	preview := Preview{Recipients: make([]PreviewRecipient, len(recipients))}
 	for i, r := range recipients {
 		verdicts[i] = r.Verdict
-		preview.Recipients[i] = a.previewOf(r)
-		preview.Recipients[i].PQ = a.postQuantum(from, r, recipients)
+		preview.Recipients[i] = previewOf(r)
+		preview.Recipients[i].PQ = s.postQuantum(m.From, ring, r, recipients)
 	}
 	preview.Decision, preview.Split = Overall(verdicts).String(), Mixed(verdicts)
 	return preview
 }
 
-func (a *Account) previewOf(r recipient) PreviewRecipient {
+func previewOf(r recipient) PreviewRecipient {
 	p := PreviewRecipient{
 		Address: r.Address, Decision: r.Decision.String(), Rule: r.Rule, Reason: string(r.Reason), Text: r.Text,
 		Source: string(r.lookup.Source), Trust: string(r.lookup.Trust),
@@ -56,16 +76,21 @@ func (a *Account) previewOf(r recipient) PreviewRecipient {
 
 // postQuantum says whether every way to the session key of what a recipient would get is post-quantum: those of all who get the same,
 // the sender among them. Bcc gets a ciphertext of its own; see compose.
-func (a *Account) postQuantum(from string, r recipient, all []recipient) bool {
-	now := a.bridge.now()
+func (s *sender) postQuantum(from string, ring *keyring.Ring, r recipient, all []recipient) bool {
+	now := s.bridge.now()
 	pq := func(r recipient) bool {
 		return r.Decision == Encrypt && r.lookup.Certificate != nil && r.lookup.Certificate.PostQuantum(now)
 	}
 	if !r.visible || !pq(r) {
 		return pq(r)
 	}
-	own, err := a.ring.CertificateFor(normalized(from), now)
-	return err == nil && own.PostQuantum(now) && !slices.ContainsFunc(all, func(other recipient) bool {
+	if ring != nil {
+		own, err := ring.CertificateFor(normalized(from), now)
+		if err != nil || !own.PostQuantum(now) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(all, func(other recipient) bool {
 		return other.visible && other.Decision == Encrypt && !pq(other)
 	})
 }

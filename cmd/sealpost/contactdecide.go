@@ -55,7 +55,7 @@ func (d decision) apply(ctx context.Context, s *service) (contacts.Contact, erro
 	if d.Fingerprint != "" {
 		return s.bridge.VerifyContact(ctx, d.Address, keydisc.Fingerprint(d.Fingerprint))
 	}
-	a, err := s.account(d.Account)
+	a, err := s.owner(ctx, d.Account)
 	if err != nil {
 		return contacts.Contact{}, err
 	}
@@ -153,7 +153,7 @@ type comparison struct {
 }
 
 var contactNumbersOperation = operation[decision, []comparison]{"contact-numbers", false, func(ctx context.Context, s *service, d decision, _ bridge.Progress) ([]comparison, error) {
-	a, err := s.account(d.Account)
+	a, err := s.owner(ctx, d.Account)
 	if err != nil {
 		return nil, err
 	}

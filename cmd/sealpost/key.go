@@ -69,12 +69,12 @@ type keyListCmd struct {
 
 func (keyListCmd) Help() string { return "Example:\n\n    sealpost key list --json" }
 
-var keyListOperation = operation[string, []keyInfo]{"key-list", false, func(_ context.Context, s *service, account string, _ bridge.Progress) ([]keyInfo, error) {
-	accounts, err := s.accounts(account)
+var keyListOperation = operation[string, []keyInfo]{"key-list", false, func(ctx context.Context, s *service, account string, _ bridge.Progress) ([]keyInfo, error) {
+	owners, err := s.owners(ctx, account)
 	infos := []keyInfo{}
-	for _, a := range accounts {
+	for _, o := range owners {
 		if err == nil {
-			infos = append(infos, keyInfos(a.Keys())...)
+			infos = append(infos, keyInfos(o.Keys())...)
 		}
 	}
 	return infos, err
@@ -104,7 +104,7 @@ type keyGenerateParams struct {
 }
 
 var keyGenerateOperation = operation[keyGenerateParams, []keyInfo]{"key-generate", false, func(ctx context.Context, s *service, p keyGenerateParams, _ bridge.Progress) ([]keyInfo, error) {
-	a, err := s.account(p.Account)
+	a, err := s.owner(ctx, p.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ type keyImportParams struct {
 }
 
 var keyImportOperation = operation[keyImportParams, []keyInfo]{"key-import", false, func(ctx context.Context, s *service, p keyImportParams, _ bridge.Progress) ([]keyInfo, error) {
-	a, err := s.account(p.Account)
+	a, err := s.owner(ctx, p.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ type keyExported struct {
 }
 
 var keyExportOperation = operation[keyExportParams, keyExported]{"key-export", false, func(ctx context.Context, s *service, p keyExportParams, _ bridge.Progress) (keyExported, error) {
-	a, err := s.account(p.Account)
+	a, err := s.owner(ctx, p.Account)
 	if err != nil {
 		return keyExported{}, err
 	}
@@ -235,7 +235,7 @@ var keyExportOperation = operation[keyExportParams, keyExported]{"key-export", f
 	return exported, err
 }}
 
-func (p keyExportParams) export(ctx context.Context, a *bridge.Account) (e keyExported, err error) {
+func (p keyExportParams) export(ctx context.Context, a *bridge.Owner) (e keyExported, err error) {
 	fingerprint := keydisc.Fingerprint(p.Fingerprint)
 	switch {
 	case p.Setup:

@@ -32,7 +32,7 @@ type keyRotateParams struct {
 }
 
 var keyRotateOperation = operation[keyRotateParams, []keyInfo]{"key-rotate", false, func(ctx context.Context, s *service, p keyRotateParams, _ bridge.Progress) ([]keyInfo, error) {
-	a, err := s.account(p.Account)
+	a, err := s.owner(ctx, p.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (c keyRotateCmd) Run(ctx context.Context, g *globals) error {
 }
 
 // ownFingerprint is a key of the account as the user names it; "" is the one in use.
-func ownFingerprint(a *bridge.Account, name string) (keydisc.Fingerprint, error) {
+func ownFingerprint(a *bridge.Owner, name string) (keydisc.Fingerprint, error) {
 	wanted := strings.ToUpper(strings.ReplaceAll(name, " ", ""))
 	for _, k := range a.Keys() {
 		if wanted == "" || string(k.Fingerprint) == wanted {
@@ -86,7 +86,7 @@ func ownFingerprint(a *bridge.Account, name string) (keydisc.Fingerprint, error)
 	return "", fmt.Errorf("%s: %w; see sealpost key list", name, bridge.ErrNoKey)
 }
 
-func infosOfKey(a *bridge.Account, f keydisc.Fingerprint) []keyInfo {
+func infosOfKey(a *bridge.Owner, f keydisc.Fingerprint) []keyInfo {
 	var keys []bridge.Key
 	for _, k := range a.Keys() {
 		if k.Fingerprint == f {
@@ -136,7 +136,7 @@ type keyRevokeParams struct {
 }
 
 var keyRevokeOperation = operation[keyRevokeParams, []keyInfo]{"key-revoke", false, func(ctx context.Context, s *service, p keyRevokeParams, _ bridge.Progress) ([]keyInfo, error) {
-	a, err := s.account(p.Account)
+	a, err := s.owner(ctx, p.Account)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func runScripts(t *testing.T, dir string) {
 			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded, "web": getFromDaemon,
 			"provider": provider, "deliver": deliver, "stored": stored, "submitted": submitted, "fault": fault, "wkd": directory, "vks": keyServer,
 			"submit": submit, "fetch": fetch, "append": appendMessage, "occupy": occupy, "damage": damage, "tmpfs": tmpfs, "fill": fill,
-			"browse": browse,
+			"browse": browse, "gateway": addGateway, "relay": relay, "relayed": relayed,
 		},
 	})
 }
@@ -49,6 +49,8 @@ type world struct {
 	wkd       *bridgetest.WKD
 	vks       *bridgetest.VKS
 	faults    []func()
+	outHop    *bridgetest.NextHop // behind the gateway; see gateway
+	inHop     *bridgetest.NextHop
 	daemons   map[string]*background
 	cleanUp   func(func())
 }

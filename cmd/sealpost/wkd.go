@@ -38,13 +38,13 @@ type publication struct {
 	Certificate []byte
 }
 
-var wkdExportOperation = operation[string, []publication]{"wkd-export", false, func(_ context.Context, s *service, account string, _ bridge.Progress) ([]publication, error) {
-	accounts, err := s.accounts(account)
+var wkdExportOperation = operation[string, []publication]{"wkd-export", false, func(ctx context.Context, s *service, account string, _ bridge.Progress) ([]publication, error) {
+	owners, err := s.owners(ctx, account)
 	if err != nil {
 		return nil, err
 	}
 	var all []publication
-	for _, a := range accounts {
+	for _, a := range owners {
 		c, err := a.Certificate()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Address(), err)

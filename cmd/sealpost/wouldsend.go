@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/mail"
@@ -11,7 +10,7 @@ import (
 )
 
 type wouldSendCmd struct {
-	From string   `required:"" help:"The account's address." placeholder:"ADDRESS"`
+	From string   `required:"" help:"The account's address, or any at a gateway." placeholder:"ADDRESS"`
 	To   []string `required:"" help:"Recipients in To and Cc." placeholder:"ADDRESS"`
 	Bcc  []string `help:"Hidden recipients." placeholder:"ADDRESS"`
 	JSON bool     `help:"Print JSON."`
@@ -27,11 +26,14 @@ type wouldSendParams struct {
 }
 
 var wouldSendOperation = operation[wouldSendParams, bridge.Preview]{"would-send", false, func(ctx context.Context, s *service, p wouldSendParams, _ bridge.Progress) (bridge.Preview, error) {
-	a, err := s.account(p.From)
-	if err != nil {
-		return bridge.Preview{}, err
+	if a, ok := s.bridge.Account(p.From); ok {
+		return a.WouldSend(ctx, p.From, p.To, p.Bcc), nil
 	}
-	return a.WouldSend(ctx, cmp.Or(p.From, a.Address()), p.To, p.Bcc), nil
+	if g, ok := s.bridge.Gateway(); ok {
+		return g.WouldSend(ctx, p.From, p.To, p.Bcc)
+	}
+	_, err := s.account(p.From)
+	return bridge.Preview{}, err
 }}
 
 // account is the one with that address, or the only one if address is "".
@@ -56,6 +58,44 @@ func (s *service) accounts(address string) ([]*bridge.Account, error) {
 	}
 	a, err := s.account(address)
 	return []*bridge.Account{a}, err
+}
+
+// owner of the keys of an account or of a gateway's user with that address; "" is the only account.
+func (s *service) owner(ctx context.Context, address string) (*bridge.Owner, error) {
+	if g, ok := s.bridge.Gateway(); ok && address != "" {
+		if _, account := s.bridge.Account(address); !account {
+			return g.User(ctx, address)
+		}
+	}
+	a, err := s.account(address)
+	if err != nil {
+		return nil, err
+	}
+	return &a.Owner, nil
+}
+
+// owners are all who have keys, or the one with that address.
+func (s *service) owners(ctx context.Context, address string) (all []*bridge.Owner, err error) {
+	if address != "" {
+		o, err := s.owner(ctx, address)
+		return []*bridge.Owner{o}, err
+	}
+	for _, a := range s.bridge.Accounts() {
+		all = append(all, &a.Owner)
+	}
+	g, ok := s.bridge.Gateway()
+	if !ok {
+		return all, nil
+	}
+	users, err := g.Users(ctx)
+	for _, user := range users {
+		o, err := g.User(ctx, user)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, o)
+	}
+	return all, err
 }
 
 // checkAddresses says which is none.

@@ -1,0 +1,35 @@
+package bridge
+
+import (
+	"context"
+	"slices"
+
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
+)
+
+// Owner is somebody whose keys are here: the user of an account, or a user of the gateway. Safe for concurrent use.
+type Owner struct {
+	home     *Bridge
+	ring     *keyring.Ring
+	address  string // names him in the database and in the log of decisions
+	aliases  []string
+	imported func(context.Context) error // a key was added, which may open mail that could not be opened
+	changed  func()                      // a key was changed
+}
+
+// Address of the owner.
+func (o *Owner) Address() string { return o.address }
+
+// Addresses are the owner's address and aliases, normalised.
+func (o *Owner) Addresses() []string {
+	all := []string{normalized(o.address)}
+	for _, alias := range o.aliases {
+		all = append(all, normalized(alias))
+	}
+	return all
+}
+
+// Owns says whether an address is one of the owner's.
+func (o *Owner) Owns(address string) bool {
+	return slices.Contains(o.Addresses(), normalized(address))
+}
