@@ -87,7 +87,7 @@ func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, er
 	if err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}
-	a.Owner = Owner{home: b, ring: ring, address: o.Address, aliases: o.Aliases, imported: a.reopenFailed, changed: a.wakePublisher}
+	a.Owner = Owner{home: b, ring: ring, address: o.Address, aliases: o.Aliases, imported: a.reopenFailed, changed: func(context.Context) error { a.wakePublisher(); return nil }}
 	if err := a.maintainKeys(ctx); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}

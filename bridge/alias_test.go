@@ -57,7 +57,7 @@ func TestMailFromAnAliasNamesNoOtherAddress(t *testing.T) {
 // bodies are what would be handed over to the provider.
 func bodies(t *testing.T, a *Account, e Envelope, text string) (all [][]byte) {
 	t.Helper()
-	m, err := a.receive(e, strings.NewReader(text))
+	m, err := a.receive(t.Context(), e, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

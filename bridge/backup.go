@@ -47,7 +47,7 @@ var (
 type BackupFile = backup.File
 
 // backedUp are the tables whose content cannot be had again.
-var backedUp = []string{"contact", "encrypted_message", "vouching_list", "vouch", "publication"}
+var backedUp = []string{"contact", "encrypted_message", "vouching_list", "vouch", "publication", "submitted_certificate"}
 
 // keyFile is one own key in keys.json.
 type keyFile struct {

@@ -125,7 +125,7 @@ func (d *Device) Submit(ctx context.Context, e Envelope, message io.Reader) erro
 	defer dressed.Close()
 	a := d.account
 	e.From = a.Address()
-	m, err := a.receive(e, dressed.Reader())
+	m, err := a.receive(ctx, e, dressed.Reader())
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type GatewayOptions struct {
 	CAFile            string     // extra roots for the next hops
 	Headers           HeaderMode // of what is encrypted; "" is baseline
 	Pass              []string   // addresses and domains whose users open their mail themselves
+	Submission        string     // the address of the Web Key Service; "": none
 }
 
 // Gateway relays mail for the users of its domains. Safe for concurrent use.
@@ -54,7 +55,7 @@ func (r Refusals) add(refusal *Refusal, addresses ...string) {
 	}
 }
 
-func (b *Bridge) openGateway(_ context.Context, o Options) error {
+func (b *Bridge) openGateway(ctx context.Context, o Options) error {
 	if o.Gateway == nil {
 		return nil
 	}
@@ -73,7 +74,7 @@ func (b *Bridge) openGateway(_ context.Context, o Options) error {
 	g.sender = sender{bridge: b, log: log, origin: g}
 	g.in = sender{bridge: b, log: b.log.With("account", gatewayInbound), origin: inbound{g}}
 	b.gateway = g
-	return nil
+	return errors.Join(g.enrolAll(ctx), g.openSubmissionKey(ctx))
 }
 
 // Gateway of this installation; false if it has none.
@@ -96,6 +97,15 @@ func (b *Bridge) relayOf(account string) (outbox.Submitter, bool) {
 		return b.gateway.inside, true
 	}
 	return nil, false
+}
+
+// Domains of the gateway, in ASCII.
+func (g *Gateway) Domains() []string {
+	domains := make([]string, len(g.options.Domains))
+	for i, domain := range g.options.Domains {
+		domains[i] = strings.TrimPrefix(normalized("x@"+domain), "x@")
+	}
+	return domains
 }
 
 // Hosts says whether an address is in one of the gateway's domains.
@@ -131,7 +141,7 @@ func (g *Gateway) submit(ctx context.Context, t []upstream.Transaction) ([]error
 // neverSent: a relay keeps what other programs have written.
 func (g *Gateway) neverSent(m *outgoing) []string {
 	drop := []string{"Bcc", "Resent-Bcc"}
-	if g.speaksFor(m) {
+	if m.ours {
 		drop = append(drop, "Autocrypt", "Autocrypt-Gossip")
 	}
 	for _, f := range m.header {

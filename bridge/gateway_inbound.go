@@ -18,7 +18,7 @@ import (
 
 // How a message enters the company:
 //
-//	check     the recipients are users of ours; it is no loop
+//	check     the recipients are users of ours; it is no loop; what is for the Web Key Service goes there (wkssubmission.go)
 //	learn     the sender's certificate from an Autocrypt field
 //	open      for each recipient with that one's own keys; judge and present as incoming.go does
 //	deliver   what was opened in a transaction for that recipient alone; the rest byte for byte, but for the status field
@@ -63,7 +63,23 @@ func (g *Gateway) enter(ctx context.Context, m *outgoing, c Client, message io.R
 	if err := g.checkLoop(header, "inbound"); err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(m.to, g.isSubmission); i >= 0 {
+		if refusal := g.takeSubmission(ctx, raw); refusal != nil && !apart {
+			return refusal
+		} else if refusal != nil {
+			refused.add(refusal, m.to[i])
+		}
+		m.to = slices.Delete(m.to, i, i+1)
+	}
 	m.messageID = header.Get("Message-ID")
+	return g.passOn(ctx, m, raw, c, apart, refused)
+}
+
+// passOn reads the message for its recipients and delivers it.
+func (g *Gateway) passOn(ctx context.Context, m *outgoing, raw *spool.Spool, c Client, apart bool, refused Refusals) error {
+	if len(m.to) == 0 {
+		return nil
+	}
 	g.bridge.learnAutocrypt(ctx, raw, func(address string, _ *keydisc.Certificate) bool { return g.Hosts(address) })
 	letters, err := g.read(ctx, raw, m.to)
 	defer closeLetters(letters)
@@ -95,7 +111,10 @@ func closeLetters(letters []letter) {
 // read makes a letter for each recipient for whom the message could be opened, one for all others, and one for those who
 // open theirs themselves.
 func (g *Gateway) read(ctx context.Context, raw *spool.Spool, to []string) (letters []letter, err error) {
-	passed, rest := partition(to, g.passes)
+	passed, rest, err := g.partition(ctx, to)
+	if err != nil {
+		return nil, err
+	}
 	if len(passed) > 0 {
 		l := letter{to: passed, pass: true, message: spool.New(g.bridge.spoolDir)}
 		letters = append(letters, l)
@@ -128,20 +147,20 @@ func (g *Gateway) read(ctx context.Context, raw *spool.Spool, to []string) (lett
 	return letters, nil
 }
 
-func partition(all []string, first func(string) bool) (yes, no []string) {
-	for _, s := range all {
-		if first(s) {
-			yes = append(yes, s)
+// partition divides recipients into those who open their mail themselves and the others.
+func (g *Gateway) partition(ctx context.Context, to []string) (passed, rest []string, err error) {
+	for _, address := range to {
+		own, err := g.keepsOwnKey(ctx, address)
+		if err != nil {
+			return nil, nil, err
+		}
+		if own || slices.ContainsFunc(g.options.Pass, func(pattern string) bool { return matches(pattern, address) }) {
+			passed = append(passed, address)
 		} else {
-			no = append(no, s)
+			rest = append(rest, address)
 		}
 	}
-	return yes, no
-}
-
-// passes says whether a user opens his mail himself.
-func (g *Gateway) passes(address string) bool {
-	return slices.ContainsFunc(g.options.Pass, func(pattern string) bool { return matches(pattern, address) })
+	return passed, rest, nil
 }
 
 // readFor opens the message with one user's keys; not ok if he has none.

@@ -28,7 +28,7 @@ func (g *Gateway) Outbound(ctx context.Context, e Envelope, message io.Reader, a
 }
 
 func (g *Gateway) leave(ctx context.Context, e Envelope, message io.Reader, apart bool) (Refusals, error) {
-	m, err := g.receive(e, message)
+	m, err := g.receive(ctx, e, message)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +104,16 @@ func withoutRefused(recipients []recipient) (going []recipient, refused Refusals
 	return going, refused
 }
 
+// meet implements origin.
+func (g *Gateway) meet(ctx context.Context, m *outgoing) error {
+	if !g.speaksFor(m) {
+		return nil
+	}
+	own, err := g.keepsOwnKey(ctx, m.author)
+	m.ours = !own
+	return err
+}
+
 // speaksFor says whether the gateway may sign for the author: one of its users who is the envelope's sender, too, and has written
 // the message himself. What came in from outside before, a forwarded message, bears our status field.
 func (g *Gateway) speaksFor(m *outgoing) bool {
@@ -161,7 +171,7 @@ func isBulk(m *outgoing) bool {
 // lendKey gives the message its author's key, made now if he has none, unless it stays inside or passes as it is.
 func (g *Gateway) lendKey(ctx context.Context, m *outgoing, going []recipient) (err error) {
 	ours := func(r recipient) bool { return r.Rule != ruleInside && r.Rule != ruleForeign && r.Rule != ruleReport }
-	if g.speaksFor(m) && slices.ContainsFunc(going, ours) {
+	if m.ours && slices.ContainsFunc(going, ours) {
 		m.ring, err = g.users.sending(ctx, m.author)
 	}
 	return err

@@ -19,7 +19,10 @@ import (
 	"github.com/sealpost/sealpost/keydisc"
 )
 
-const erin = "erin@alpha.test" // of the company, as alice
+const (
+	erin          = "erin@alpha.test" // of the company, as alice
+	keySubmission = "key-submission@alpha.test"
+)
 
 // company is a gateway for alpha.test between two next hops.
 type company struct {
@@ -36,7 +39,7 @@ func newCompany(t *testing.T, hops bridgetest.NextHopOptions) *company {
 	c.out, c.inside = c.hop(hops), c.hop(hops)
 	o := c.world.options(alice, t.TempDir())
 	o.Accounts = nil
-	o.Gateway = &GatewayOptions{Domains: []string{"alpha.test"}, Outbound: hopTo(c.out, hops), Inbound: hopTo(c.inside, hops), Pass: []string{"own@alpha.test"}}
+	o.Gateway = &GatewayOptions{Domains: []string{"alpha.test"}, Outbound: hopTo(c.out, hops), Inbound: hopTo(c.inside, hops), Pass: []string{"own@alpha.test"}, Submission: keySubmission}
 	var err error
 	if c.bridge, err = Open(t.Context(), o); err != nil {
 		t.Fatal(err)
@@ -128,6 +131,10 @@ func (c *company) userKey(address string) *keydisc.Certificate {
 
 // encryptedBy makes a message by bob, signed and encrypted to some certificates.
 func (c *company) encryptedBy(text string, to ...*keydisc.Certificate) string {
+	return c.encrypted(text, pgpmime.EncryptOptions{Recipients: to, Signer: c.secretKeys(bob)[0]})
+}
+
+func (c *company) encrypted(text string, o pgpmime.EncryptOptions) string {
 	c.t.Helper()
 	in, out := spool.New(c.t.TempDir()), spool.New(c.t.TempDir())
 	defer in.Close()
@@ -135,7 +142,8 @@ func (c *company) encryptedBy(text string, to ...*keydisc.Certificate) string {
 	if _, err := in.Write([]byte(text)); err != nil {
 		c.t.Fatal(err)
 	}
-	if err := pgpmime.Encrypt(out, in, pgpmime.EncryptOptions{Recipients: to, Signer: c.secretKeys(bob)[0], Time: c.bridge.now()}); err != nil {
+	o.Time = c.bridge.now()
+	if err := pgpmime.Encrypt(out, in, o); err != nil {
 		c.t.Fatal(err)
 	}
 	var b bytes.Buffer
@@ -229,9 +237,22 @@ func (c *company) signedFor(to, sent string) string {
 	if bridgetest.SecretKey(to) == nil {
 		return ""
 	}
+	result := c.openAs(to, []byte(sent))
+	if result.Message != nil {
+		defer result.Message.Close()
+	}
+	if result.Encryption != pgpmime.EncryptionOpenPGP {
+		return fmt.Sprintf(" but not for %s (%s)", to, result.Encryption)
+	}
+	return " " + strings.TrimSpace(fmt.Sprint(result.Signature))
+}
+
+// openAs opens a message as the owner of a fixed key does, who knows all certificates of the gateway's users.
+func (c *company) openAs(to string, sent []byte) *pgpmime.Result {
+	c.t.Helper()
 	in := spool.New(c.t.TempDir())
 	defer in.Close()
-	if _, err := in.Write([]byte(sent)); err != nil {
+	if _, err := in.Write(sent); err != nil {
 		c.t.Fatal(err)
 	}
 	result, err := pgpmime.Open(in, pgpmime.Keys{Decrypters: c.secretKeys(to), Own: []string{to}}, func(from string) []*keydisc.Certificate {
@@ -247,11 +268,5 @@ func (c *company) signedFor(to, sent string) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if result.Message != nil {
-		defer result.Message.Close()
-	}
-	if result.Encryption != pgpmime.EncryptionOpenPGP {
-		return fmt.Sprintf(" but not for %s (%s)", to, result.Encryption)
-	}
-	return " " + strings.TrimSpace(fmt.Sprint(result.Signature))
+	return result
 }

@@ -86,6 +86,9 @@ func (h *hosted) first(ctx context.Context, ring *keyring.Ring, address string) 
 	if err != nil {
 		return err
 	}
+	if err := h.enrol(ctx, address); err != nil {
+		return err
+	}
 	return h.bridge.audit.Append(ctx, audit.Entry{
 		Time: h.bridge.now(), Account: address, Event: "key", Fingerprint: string(certificate.Fingerprint()), Detail: "generated at first use",
 	})
@@ -100,8 +103,8 @@ func (g *Gateway) User(ctx context.Context, address string) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	nothing := func(context.Context) error { return nil }
-	return &Owner{home: g.bridge, ring: ring, address: normalized(address), imported: nothing, changed: func() {}}, nil
+	enrol := func(ctx context.Context) error { return g.users.enrol(ctx, address) }
+	return &Owner{home: g.bridge, ring: ring, address: normalized(address), changed: enrol}, nil
 }
 
 // Users are the addresses that have keys here.
@@ -112,15 +115,14 @@ func (g *Gateway) Users(ctx context.Context) ([]string, error) {
 
 // lookup is the certificate of a user, for mail to him.
 func (h *hosted) lookup(ctx context.Context, address string) contacts.Lookup {
-	ring, err := h.ring(ctx, address)
-	if err != nil {
+	all, err := h.certificates(ctx, address)
+	switch {
+	case errors.Is(err, ErrNoKey):
+		return contacts.Lookup{Usable: contacts.ErrNone, Conclusive: true}
+	case err != nil:
 		return contacts.Lookup{Usable: contacts.ErrNone, Cause: err}
 	}
-	c, err := ring.CertificateFor(normalized(address), h.bridge.now())
-	if err != nil {
-		return contacts.Lookup{Usable: contacts.ErrNone, Conclusive: true}
-	}
-	return contacts.Lookup{Contact: ownContact(address, c), Usable: checkOwn(c, h.bridge.now()), Conclusive: true}
+	return contacts.Lookup{Contact: ownContact(address, all[0]), Usable: checkOwn(all[0], h.bridge.now()), Conclusive: true}
 }
 
 // contacts are those with whose certificates a signature by a user may be checked: past keys', too.
@@ -131,6 +133,9 @@ func (h *hosted) contacts(ctx context.Context, address string) (all []contacts.C
 		return nil
 	}
 	for _, c := range ring.Certificates() {
+		all = append(all, ownContact(address, c))
+	}
+	if c, _, err := h.submitted(ctx, address); err == nil && c != nil {
 		all = append(all, ownContact(address, c))
 	}
 	return all

@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"bridge/outbox":              {"bridge/store", "bridge/upstream"},
 	"bridge/upstream":            {"bridge/mimescan"},
 	"keydisc":                    {"keydisc/internal/dnssec"},
+	"keydisc/wkdserver":          {"keydisc"},
 	"imapd":                      {"bridge", "bridge/mimescan", "bridge/mirror"},
 	"smtpd":                      {"bridge"},
 }

@@ -53,6 +53,9 @@ func (o *Owner) ImportKey(ctx context.Context, data, passphrase []byte) ([]Key, 
 			return nil, err
 		}
 	}
+	if o.imported == nil {
+		return keys, nil
+	}
 	return keys, o.imported(ctx)
 }
 
@@ -102,7 +105,9 @@ func (b *Bridge) ImportContacts(ctx context.Context, certificates []*keydisc.Cer
 }
 
 func (o *Owner) recordKey(ctx context.Context, what string, key Key) error {
-	o.changed()
+	if err := o.changed(ctx); err != nil {
+		return err
+	}
 	return o.home.audit.Append(ctx, audit.Entry{
 		Time: o.home.now(), Account: o.Address(), Event: "key", Fingerprint: string(key.Fingerprint), Detail: what,
 	})

@@ -71,7 +71,7 @@ func resultOf(err error) string {
 }
 
 func (a *Account) deliver(ctx context.Context, e Envelope, message io.Reader) error {
-	m, err := a.receive(e, message)
+	m, err := a.receive(ctx, e, message)
 	if err != nil {
 		return err
 	}

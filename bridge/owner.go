@@ -13,8 +13,8 @@ type Owner struct {
 	ring     *keyring.Ring
 	address  string // names him in the database and in the log of decisions
 	aliases  []string
-	imported func(context.Context) error // a key was added, which may open mail that could not be opened
-	changed  func()                      // a key was changed
+	imported func(context.Context) error // nil, or: a key was added, which may open mail that could not be opened
+	changed  func(context.Context) error // a key was made or changed
 }
 
 // Address of the owner.

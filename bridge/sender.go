@@ -28,6 +28,8 @@ type origin interface {
 	lookup(ctx context.Context, m MessageFacts, address string) (contacts.Lookup, RecipientFacts)
 	// ringOf holds the key that speaks for a message's author; nil: nobody signs it.
 	ringOf(m *outgoing) *keyring.Ring
+	// meet finds out about the author of a message what the rest needs.
+	meet(ctx context.Context, m *outgoing) error
 	// neverSent are the header fields that leave with no message of that author.
 	neverSent(m *outgoing) []string
 	// trace is what goes on top of a message on its way.
@@ -46,6 +48,8 @@ func (a *Account) lookup(ctx context.Context, _ MessageFacts, address string) (c
 }
 
 func (a *Account) ringOf(*outgoing) *keyring.Ring { return a.ring }
+
+func (a *Account) meet(context.Context, *outgoing) error { return nil }
 
 func (a *Account) neverSent(*outgoing) []string { return neverSent }
 

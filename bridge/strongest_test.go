@@ -161,7 +161,7 @@ func strongest(t *testing.T, sender *Account, own KeyProfile, readers map[KeyPro
 // encryptedBody is the one ciphertext that a message becomes.
 func encryptedBody(t *testing.T, a *Account, to []string, text string) []byte {
 	t.Helper()
-	m, err := a.receive(Envelope{From: a.Address(), To: to}, strings.NewReader(text))
+	m, err := a.receive(t.Context(), Envelope{From: a.Address(), To: to}, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/mail"
 	"slices"
@@ -39,6 +40,7 @@ type outgoing struct {
 	notice     upstream.Notice
 	client     Client          // who hands it in
 	header     mimescan.Header // as it came
+	ours       bool            // at a gateway: a user has written it, for whom we sign
 	ring       *keyring.Ring   // at a gateway: of the author; nil: nobody signs
 	fromFields []string        // values of From
 	author     string          // the address in From, normalised; "" unless there is exactly one
@@ -54,7 +56,7 @@ func (m *outgoing) Close() { _ = m.message.Close() }
 
 // receive spools the message and reads its header: as it will leave, because line ends decide
 // what is a field.
-func (s *sender) receive(e Envelope, r io.Reader) (*outgoing, error) {
+func (s *sender) receive(ctx context.Context, e Envelope, r io.Reader) (*outgoing, error) {
 	raw, err := s.spoolLines(r)
 	if err != nil {
 		return nil, err
@@ -71,6 +73,9 @@ func (s *sender) receive(e Envelope, r io.Reader) (*outgoing, error) {
 	m, err := readHeader(e, header, s.bridge.Policy())
 	if err != nil {
 		return nil, err
+	}
+	if err := s.origin.meet(ctx, m); err != nil {
+		return nil, localRefusal(err)
 	}
 	m.message, err = s.complete(m, header, raw)
 	if err != nil {

@@ -204,3 +204,28 @@ func wksFields(data []byte) (map[string]string, error) {
 func (r ConfirmationRequest) Response() string {
 	return "type: confirmation-response\r\nsender: " + r.Sender + "\r\naddress: " + r.Address + "\r\nnonce: " + r.Nonce + "\r\n"
 }
+
+// ConfirmationResponse is what a user answers (draft §4.4).
+type ConfirmationResponse struct {
+	Address string // that the certificate is for, normalised
+	Nonce   string
+}
+
+// ParseConfirmationResponse reads the lines of a response, strictly.
+func ParseConfirmationResponse(data []byte) (ConfirmationResponse, error) {
+	fields, err := wksFields(data)
+	if err != nil {
+		return ConfirmationResponse{}, err
+	}
+	if fields["type"] != "confirmation-response" {
+		return ConfirmationResponse{}, errors.New("it is not a confirmation response")
+	}
+	r := ConfirmationResponse{Nonce: fields["nonce"]}
+	if !nonceForm.MatchString(r.Nonce) {
+		return ConfirmationResponse{}, errors.New("its nonce is none")
+	}
+	if r.Address, err = NormalizeAddress(fields["address"]); err != nil {
+		return ConfirmationResponse{}, errors.New("it lacks an address")
+	}
+	return r, nil
+}

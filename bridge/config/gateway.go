@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -13,12 +15,15 @@ type Gateway struct {
 	Inbound         string   `toml:"inbound"`           // listens for mail that enters it
 	NextHopOutbound string   `toml:"next_hop_outbound"` // where each goes afterwards: host:port, smtp://, smtps://, lmtp://, lmtp+unix:
 	NextHopInbound  string   `toml:"next_hop_inbound"`
-	Domains         []string `toml:"domains"` // whose users' keys are here
-	Trusted         []string `toml:"trusted"` // networks of those who may hand mail in
-	WKD             string   `toml:"wkd"`     // listens as the domains' Web Key Directory
-	CAFile          string   `toml:"ca_file"` // a further authority for the next hops
-	Headers         string   `toml:"headers"` // baseline or shy
-	Pass            []string `toml:"pass"`    // addresses and domains whose users open their mail themselves
+	Domains         []string `toml:"domains"`         // whose users' keys are here
+	Trusted         []string `toml:"trusted"`         // networks of those who may hand mail in
+	WKD             string   `toml:"wkd"`             // listens as the domains' Web Key Directory
+	WKDCertificate  string   `toml:"wkd_certificate"` // of the directory's TLS, PEM; none: a proxy on this machine has it
+	WKDKey          string   `toml:"wkd_key"`
+	WKDSubmission   string   `toml:"wkd_submission"` // where users may mail certificates of their own
+	CAFile          string   `toml:"ca_file"`        // a further authority for the next hops
+	Headers         string   `toml:"headers"`        // baseline or shy
+	Pass            []string `toml:"pass"`           // addresses and domains whose users open their mail themselves
 }
 
 // Enabled says whether there is a gateway: whether any of it listens.
@@ -49,9 +54,7 @@ func (g Gateway) Networks() ([]netip.Prefix, error) {
 func (c *checker) gateway(g Gateway) {
 	c.lane("gateway.outbound", g.Outbound, "gateway.next_hop_outbound", g.NextHopOutbound)
 	c.lane("gateway.inbound", g.Inbound, "gateway.next_hop_inbound", g.NextHopInbound)
-	if g.WKD != "" {
-		c.listener("gateway.wkd", g.WKD)
-	}
+	c.directory(g)
 	if g.Enabled() && len(g.Domains) == 0 {
 		c.bad("gateway.domains", "there are none", "name the domains whose users' mail it is")
 	}
@@ -66,6 +69,29 @@ func (c *checker) gateway(g Gateway) {
 	c.oneOf("gateway.headers", g.Headers, "baseline", "shy")
 	for _, pattern := range g.Pass {
 		c.pattern("gateway.pass", pattern)
+	}
+}
+
+// directory checks the Web Key Directory.
+func (c *checker) directory(g Gateway) {
+	if (g.WKDCertificate == "") != (g.WKDKey == "") {
+		c.bad("gateway.wkd_certificate", "certificate and key belong together", "name both wkd_certificate and wkd_key, or neither")
+	}
+	if g.WKD != "" {
+		c.listener("gateway.wkd", g.WKD)
+		if host, _, _ := net.SplitHostPort(g.WKD); g.WKDCertificate == "" && !isLoopback(host) {
+			c.bad("gateway.wkd", "a directory is asked over HTTPS", "name wkd_certificate and wkd_key, or listen on 127.0.0.1 behind a proxy that has them")
+		}
+	}
+	if g.WKDSubmission == "" {
+		return
+	}
+	_, domain, _ := strings.Cut(g.WKDSubmission, "@")
+	if !isAddress(g.WKDSubmission) || !slices.ContainsFunc(g.Domains, func(d string) bool { return strings.EqualFold(d, domain) }) {
+		c.bad("gateway.wkd_submission", fmt.Sprintf("%q is no address of gateway.domains", g.WKDSubmission), "write it as key-submission@example.org")
+	}
+	if g.Inbound == "" {
+		c.bad("gateway.wkd_submission", "mail to it does not come in", "configure gateway.inbound")
 	}
 }
 

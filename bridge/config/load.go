@@ -99,7 +99,9 @@ func (c *Config) resolvePaths(dir string) {
 			l.URL = expand(l.URL, dir)
 		}
 	}
-	c.Gateway.CAFile = expand(c.Gateway.CAFile, dir)
+	for _, path := range []*string{&c.Gateway.CAFile, &c.Gateway.WKDCertificate, &c.Gateway.WKDKey} {
+		*path = expand(*path, dir)
+	}
 	for i := range c.Accounts {
 		c.Accounts[i].CAFile = expand(c.Accounts[i].CAFile, dir)
 	}

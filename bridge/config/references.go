@@ -27,7 +27,7 @@ func (c *Config) References() []string {
 	for _, a := range c.Accounts {
 		files = append(files, a.CAFile)
 	}
-	files = append(files, c.Gateway.CAFile)
+	files = append(files, c.Gateway.CAFile, c.Gateway.WKDCertificate, c.Gateway.WKDKey)
 	return files
 }
 

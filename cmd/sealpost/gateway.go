@@ -15,7 +15,7 @@ func gatewayOptions(g config.Gateway) (*bridge.GatewayOptions, error) {
 	if !g.Enabled() {
 		return nil, nil
 	}
-	o := &bridge.GatewayOptions{Domains: g.Domains, CAFile: g.CAFile, Headers: bridge.HeaderMode(g.Headers), Pass: g.Pass}
+	o := &bridge.GatewayOptions{Domains: g.Domains, CAFile: g.CAFile, Headers: bridge.HeaderMode(g.Headers), Pass: g.Pass, Submission: g.WKDSubmission}
 	var err error
 	if o.Outbound, err = nextHop(g.NextHopOutbound); err != nil {
 		return nil, err

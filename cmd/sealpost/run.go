@@ -156,6 +156,7 @@ func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
 		{"smtp", local.SMTP, mail("smtp")}, {"smtps", local.SMTPS, mail("smtps")}, {"devices", local.Devices, mail("devices")},
 		{"gateway-outbound", relayAddress(gateway.Outbound), d.relayServer("gateway-outbound", tlsConfig)},
 		{"gateway-inbound", relayAddress(gateway.Inbound), d.relayServer("gateway-inbound", tlsConfig)},
+		{"wkd", gateway.WKD, d.directoryServer},
 		{"metrics", local.Metrics, d.watchServer},
 	} {
 		listener, err := inherited.open(l.name, l.address)

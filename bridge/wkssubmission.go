@@ -1,0 +1,227 @@
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/bridge/audit"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/internal/spool"
+	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/upstream"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// A user who keeps his key himself mails the certificate to the submission address (draft-koch-openpgp-webkey-service-22 §4). He is
+// asked back at his address, by a mail that only that key can read; what he answers proves that both are his. From then on the directory
+// has his certificate, and the gateway neither opens his mail nor signs for him.
+//
+// Requests and answers must be encrypted to the submission address, whose key is made when the gateway starts.
+
+const (
+	submissionLasts = 72 * time.Hour // for the answer
+	maxSubmission   = 1 << 20        // bytes of a certificate
+	maxSubmissions  = 20             // that wait, of one address: whoever floods it is slowed down
+)
+
+// isSubmission says whether an address is that of the gateway's Web Key Service.
+func (g *Gateway) isSubmission(address string) bool {
+	return g.options.Submission != "" && normalized(address) == normalized(g.options.Submission)
+}
+
+// takeSubmission deals with a mail to the submission address; nil, or why not.
+func (g *Gateway) takeSubmission(ctx context.Context, raw *spool.Spool) *Refusal {
+	text, mediaType, err := g.openSubmission(ctx, raw)
+	if err == nil && mediaType == wksType {
+		err = g.confirm(ctx, text)
+	} else if err == nil {
+		err = g.askBack(ctx, text)
+	}
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return refusal
+	}
+	return localRefusal(err)
+}
+
+func badSubmission(format string, args ...any) *Refusal {
+	return &Refusal{Reason: ReasonMalformed, Text: "this address publishes OpenPGP certificates; " + fmt.Sprintf(format, args...)}
+}
+
+// openSubmission is the one part of a mail that matters: a certificate, or an answer.
+func (g *Gateway) openSubmission(ctx context.Context, raw *spool.Spool) (text []byte, mediaType string, err error) {
+	ring, err := g.users.ring(ctx, g.options.Submission)
+	if err != nil {
+		return nil, "", err
+	}
+	keys, giveBack, err := ring.Decrypters()
+	if err != nil {
+		return nil, "", err
+	}
+	defer giveBack()
+	result, _, err := g.openWith(ctx, raw, pgpmime.Keys{Decrypters: keys, Own: []string{g.options.Submission}})
+	if err != nil {
+		return nil, "", err
+	}
+	if result.Message == nil || result.Encryption != pgpmime.EncryptionOpenPGP {
+		return nil, "", badSubmission("send yours encrypted, with a program that knows the Web Key Service")
+	}
+	defer result.Message.Close()
+	root, err := mimescan.Scan(result.Message)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, mediaType := range []string{wksType, "application/pgp-keys"} {
+		if part := partOfType(root, mediaType); part != nil {
+			text, err := io.ReadAll(io.LimitReader(mimescan.DecodeBody(result.Message, part), maxSubmission))
+			return text, mediaType, err
+		}
+	}
+	return nil, "", badSubmission("there is none in this mail")
+}
+
+// askBack keeps a certificate, and asks the address whether it is its own.
+func (g *Gateway) askBack(ctx context.Context, data []byte) error {
+	certificates, err := keydisc.ParseCertificates(data)
+	if err != nil || len(certificates) != 1 {
+		return badSubmission("this mail does not hold exactly one")
+	}
+	var addresses []string
+	for _, address := range certificates[0].Addresses() {
+		if g.Hosts(address) && !g.isSubmission(address) {
+			addresses = append(addresses, normalized(address))
+		}
+	}
+	if len(addresses) == 0 {
+		return badSubmission("this one has no address of the domains it is for")
+	}
+	for _, address := range addresses {
+		one, err := certificates[0].ForAddress(address)
+		if err == nil {
+			err = one.Check(address, g.bridge.now())
+		}
+		if err != nil {
+			return badSubmission("this one cannot be used for %s: %s", address, err)
+		}
+		if err := g.ask(ctx, address, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) ask(ctx context.Context, address string, c *keydisc.Certificate) error {
+	nonce, now := rand.Text(), g.bridge.now()
+	err := g.bridge.db.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE asked < ?`, now.Add(-submissionLasts).UnixNano()); err != nil {
+			return err
+		}
+		var waiting int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM submission WHERE address = ?`, address).Scan(&waiting); err != nil {
+			return err
+		}
+		if waiting >= maxSubmissions {
+			return &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " wait for an answer; try again in some days"}
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (address, fingerprint) DO UPDATE SET certificate = excluded.certificate, nonce = excluded.nonce, asked = excluded.asked`,
+			address, string(c.Fingerprint()), c.Bytes(), nonce, now.UnixNano())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	question := fmt.Sprintf("type: confirmation-request\r\nsender: %s\r\naddress: %s\r\nfingerprint: %s\r\nnonce: %s\r\n",
+		g.options.Submission, address, c.Fingerprint(), nonce)
+	return g.mailQuestion(ctx, address, c, question)
+}
+
+// mailQuestion sends it, signed by the submission address and encrypted to the certificate in question.
+func (g *Gateway) mailQuestion(ctx context.Context, address string, c *keydisc.Certificate, question string) error {
+	ring, err := g.users.ring(ctx, g.options.Submission)
+	if err != nil {
+		return err
+	}
+	_, signer, err := ring.For(normalized(g.options.Submission), g.bridge.now())
+	if err != nil {
+		return err
+	}
+	plain, body := spool.New(g.bridge.spoolDir), spool.New(g.bridge.spoolDir)
+	defer plain.Close()
+	defer body.Close()
+	_, err = fmt.Fprintf(plain, "From: <%s>\r\nTo: <%s>\r\nSubject: Confirm your key publication\r\nDate: %s\r\nMessage-ID: %s\r\nWks-Draft-Version: 3\r\nWks-Phase: confirm\r\nMIME-Version: 1.0\r\nContent-Type: %s\r\n\r\n%s",
+		g.options.Submission, address, g.bridge.now().UTC().Format(time.RFC1123Z), newMessageID(g.options.Submission), wksType, question)
+	if err == nil {
+		err = pgpmime.Encrypt(body, plain, pgpmime.EncryptOptions{Recipients: []*keydisc.Certificate{c}, Signer: signer, Time: g.bridge.now()})
+	}
+	if err != nil {
+		return err
+	}
+	results, err := g.inside.Submit(ctx, []upstream.Transaction{{From: g.options.Submission, To: []string{address}, Body: body}})
+	if err = errors.Join(append(results, err)...); err != nil {
+		return providerRefusal(err)
+	}
+	return nil
+}
+
+// confirm publishes what an answer confirms.
+func (g *Gateway) confirm(ctx context.Context, text []byte) error {
+	answer, err := keydisc.ParseConfirmationResponse(text)
+	if err != nil {
+		return badSubmission("this is no answer to its question: %s", err)
+	}
+	now := g.bridge.now()
+	var fingerprint string
+	err = g.bridge.db.Write(ctx, func(tx *sql.Tx) error {
+		var certificate []byte
+		row := tx.QueryRowContext(ctx, `SELECT fingerprint, certificate FROM submission WHERE address = ? AND nonce = ? AND asked >= ?`,
+			answer.Address, answer.Nonce, now.Add(-submissionLasts).UnixNano())
+		if err := row.Scan(&fingerprint, &certificate); errors.Is(err, sql.ErrNoRows) {
+			return badSubmission("this answers no question of the last days; send the certificate again")
+		} else if err != nil {
+			return err
+		}
+		if err := enrol(ctx, tx, answer.Address); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE address = ?`, answer.Address); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO submitted_certificate (address, certificate, confirmed) VALUES (?, ?, ?)
+			ON CONFLICT (address) DO UPDATE SET certificate = excluded.certificate, confirmed = excluded.confirmed`, answer.Address, certificate, now.UnixNano())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return g.bridge.audit.Append(ctx, audit.Entry{
+		Time: now, Account: answer.Address, Event: "key", Fingerprint: fingerprint, Detail: "mailed in by the user and confirmed",
+	})
+}
+
+// keepsOwnKey says whether a user has mailed in a certificate that can be used: he signs and opens himself.
+func (g *Gateway) keepsOwnKey(ctx context.Context, address string) (bool, error) {
+	_, good, err := g.users.submitted(ctx, address)
+	return good, err
+}
+
+// openSubmissionKey makes the key of the submission address, once.
+func (g *Gateway) openSubmissionKey(ctx context.Context) error {
+	if g.options.Submission == "" {
+		return nil
+	}
+	if !g.Hosts(g.options.Submission) || g.inside == nil || strings.Contains(g.options.Submission, "\n") {
+		return fmt.Errorf("gateway: %s must be in a hosted domain, and needs inbound and its next hop", g.options.Submission)
+	}
+	_, err := g.users.sending(ctx, g.options.Submission)
+	return err
+}

@@ -1,0 +1,139 @@
+package bridge
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sealpost/sealpost/bridge/bridgetest"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+// directory is what the Web Key Directory says about a user of alpha.test.
+func (c *company) directory(local string) []*keydisc.Certificate {
+	c.t.Helper()
+	_, data, err := c.gateway.Published(c.t.Context(), "alpha.test", keydisc.WKDHash(local))
+	if err != nil {
+		return nil
+	}
+	certificates, err := keydisc.ParseCertificates(data)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return certificates
+}
+
+// submit mails something to the submission address, encrypted; the answer is "" if it was taken.
+func (c *company) mailIn(from, mediaType, text string) string {
+	c.t.Helper()
+	plain := message(from, keySubmission, "submission", text, "MIME-Version: 1.0", "Content-Type: "+mediaType)
+	encrypted := c.encrypted(plain, pgpmime.EncryptOptions{Recipients: c.directory("key-submission")})
+	return c.enter(Envelope{From: from, To: []string{keySubmission}}, encrypted, true)[keySubmission]
+}
+
+var nonceLine = regexp.MustCompile(`nonce: (\S+)`)
+
+// question is what the newest question to alice asks.
+func (c *company) question() (nonce string) {
+	c.t.Helper()
+	mails := c.inside.For(alice)
+	if len(mails) == 0 {
+		c.t.Fatal("alice was not asked")
+	}
+	result := c.openAs(alice, mails[len(mails)-1])
+	if result.Message == nil || result.Encryption != pgpmime.EncryptionOpenPGP || result.Signature != pgpmime.SignatureGood {
+		c.t.Fatalf("the question is %s, %s", result.Encryption, result.Signature)
+	}
+	defer result.Message.Close()
+	text, err := io.ReadAll(result.Message.Reader())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, want := range []string{"type: confirmation-request", "sender: " + keySubmission, "address: " + alice, "fingerprint: EB5F4E94C9B00981A6AFF84F7C096B5E4C989488"} {
+		if !strings.Contains(string(text), want) {
+			c.t.Errorf("the question lacks %q: %s", want, text)
+		}
+	}
+	return nonceLine.FindStringSubmatch(string(text))[1]
+}
+
+func response(address, nonce string) string {
+	return fmt.Sprintf("type: confirmation-response\r\nsender: %s\r\naddress: %s\r\nnonce: %s\r\n", keySubmission, address, nonce)
+}
+
+// TestUsersMailInTheirCertificate: from then on it is in the directory, and the gateway leaves their mail to them.
+func TestUsersMailInTheirCertificate(t *testing.T) {
+	c := newCompany(t, lmtp)
+	hosted := c.userKey(alice)
+	if got := c.directory("alice"); len(got) != 1 || !got[0].Has(hosted) {
+		t.Fatalf("the directory has %v", got)
+	}
+	if answer := c.mailIn(alice, "application/pgp-keys", string(bridgetest.PublicKey(alice))); answer != "" {
+		t.Fatal(answer)
+	}
+	if got := c.directory("alice"); len(got) != 1 || got[0].Fingerprint() != hosted.Fingerprint() {
+		t.Error("it is published before she was asked")
+	}
+	nonce := c.question()
+	for name, text := range map[string]string{
+		"another nonce": response(alice, "AAAAAAAAAAAAAAAAAAAAAAAAAA"), "another address": response(erin, nonce), "no answer": "type: something",
+	} {
+		if answer := c.mailIn(alice, wksType, text); answer != string(ReasonMalformed) {
+			t.Errorf("%s is answered %q", name, answer)
+		}
+	}
+	if answer := c.mailIn(alice, wksType, response(alice, nonce)); answer != "" {
+		t.Fatal(answer)
+	}
+	if got := c.directory("alice"); len(got) != 1 || got[0].Fingerprint() != "EB5F4E94C9B00981A6AFF84F7C096B5E4C989488" {
+		t.Fatalf("the directory has %v", got)
+	}
+	if answer := c.mailIn(alice, wksType, response(alice, nonce)); answer != string(ReasonMalformed) {
+		t.Errorf("a second answer is answered %q", answer)
+	}
+
+	c.inside.Forget()
+	text := c.encryptedBy(message(bob, alice, "pectin", "quince"), hosted)
+	c.enter(Envelope{From: bob, To: []string{alice}}, text, true)
+	if got := string(c.inside.For(alice)[0]); !strings.HasSuffix(got, text) {
+		t.Errorf("her mail is touched: %s", got)
+	}
+	plain := message(alice, bob, "unsigned", secretBody, "Autocrypt: addr=alice@alpha.test; keydata=aGVsbG8=")
+	c.leave(Envelope{From: alice, To: []string{bob}}, plain, true)
+	if fate := c.fateOf(bob, "", plain); fate != "encrypted none" {
+		t.Errorf("her mail is %s", fate)
+	}
+}
+
+func TestSubmissionsThatAreRefused(t *testing.T) {
+	c := newCompany(t, lmtp)
+	for name, text := range map[string]string{"of another domain": string(bridgetest.PublicKey(bob)), "none": "hello"} {
+		if answer := c.mailIn(bob, "application/pgp-keys", text); answer != string(ReasonMalformed) {
+			t.Errorf("a certificate %s is answered %q", name, answer)
+		}
+	}
+	clear := message(alice, keySubmission, "clear", strings.ReplaceAll(string(bridgetest.PublicKey(alice)), "\n", "\r\n"), "Content-Type: application/pgp-keys")
+	if answer := c.enter(Envelope{From: alice, To: []string{keySubmission, erin}}, clear, true); answer[keySubmission] != string(ReasonMalformed) || answer[erin] != "" {
+		t.Errorf("one in clear is answered %v", answer)
+	}
+	if answer := c.enter(Envelope{From: alice, To: []string{keySubmission}}, clear, false); answer[keySubmission] != string(ReasonMalformed) {
+		t.Errorf("over SMTP it is answered %v", answer)
+	}
+	if len(c.inside.For(alice)) > 0 {
+		t.Error("alice was asked")
+	}
+}
+
+// TestDirectoryMakesNoKeys: whoever asks for an address learns nothing and causes nothing.
+func TestDirectoryMakesNoKeys(t *testing.T) {
+	c := newCompany(t, lmtp)
+	if got := c.directory("erin"); got != nil {
+		t.Errorf("the directory has %v", got)
+	}
+	if users, err := c.gateway.Users(t.Context()); err != nil || len(users) != 1 {
+		t.Errorf("keys of %v, %v", users, err)
+	}
+}
