@@ -32,6 +32,15 @@ type AccountOptions struct {
 	Connections int
 }
 
+// addresses are the address and the aliases, normalised.
+func (o AccountOptions) addresses() []string {
+	all := []string{normalized(o.Address)}
+	for _, alias := range o.Aliases {
+		all = append(all, normalized(alias))
+	}
+	return all
+}
+
 // Seal says in which mailboxes mail that arrived clear is sealed. What a client appends is
 // always sealed.
 type Seal struct {
@@ -87,7 +96,7 @@ func (b *Bridge) newAccount(ctx context.Context, o AccountOptions) (*Account, er
 	if err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}
-	a.Owner = Owner{home: b, ring: ring, address: o.Address, aliases: o.Aliases, imported: a.reopenFailed, changed: func(context.Context) error { a.wakePublisher(); return nil }}
+	a.Owner = Owner{home: b, ring: ring, address: o.Address, names: o.addresses(), imported: a.reopenFailed, changed: func(context.Context) error { a.wakePublisher(); return nil }}
 	if err := a.maintainKeys(ctx); err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", o.Address, err)
 	}

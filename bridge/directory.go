@@ -78,6 +78,9 @@ func (h *hosted) submitted(ctx context.Context, address string) (c *keydisc.Cert
 func (h *hosted) enrol(ctx context.Context, addresses ...string) error {
 	return h.bridge.db.Write(ctx, func(tx *sql.Tx) error {
 		for _, address := range addresses {
+			if strings.HasPrefix(address, "@") {
+				continue // a domain's keys
+			}
 			if err := enrol(ctx, tx, normalized(address)); err != nil {
 				return err
 			}

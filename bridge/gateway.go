@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/contacts"
@@ -15,6 +16,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/mimescan"
 	"github.com/sealpost/sealpost/bridge/outbox"
 	"github.com/sealpost/sealpost/bridge/upstream"
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 // A gateway stands beside a company's MTA, which hands it what leaves the company (gateway_outbound.go) and what comes in
@@ -28,8 +30,10 @@ type GatewayOptions struct {
 	Outbound, Inbound *upstream.NextHop
 	CAFile            string     // extra roots for the next hops
 	Headers           HeaderMode // of what is encrypted; "" is baseline
-	Pass              []string   // addresses and domains whose users open their mail themselves
-	Submission        string     // the address of the Web Key Service; "": none
+	Company           Company
+	Partners          map[string]*keydisc.Certificate // of other gateways, by their domains: for recipients who have none of their own
+	Pass              []string                        // addresses and domains whose users open their mail themselves
+	Submission        string                          // the address of the Web Key Service; "": none
 }
 
 // Gateway relays mail for the users of its domains. Safe for concurrent use.
@@ -41,6 +45,7 @@ type Gateway struct {
 	inside  *upstream.Relay // likewise
 	users   *hosted
 	id      string
+	company atomic.Pointer[Company]
 }
 
 // Refusals are why recipients do not get a message.
@@ -74,7 +79,8 @@ func (b *Bridge) openGateway(ctx context.Context, o Options) error {
 	g.sender = sender{bridge: b, log: log, origin: g}
 	g.in = sender{bridge: b, log: b.log.With("account", gatewayInbound), origin: inbound{g}}
 	b.gateway = g
-	return errors.Join(g.enrolAll(ctx), g.openSubmissionKey(ctx))
+	g.SetCompany(o.Gateway.Company)
+	return errors.Join(g.enrolAll(ctx), g.openSubmissionKey(ctx), g.openDomainKeys(ctx))
 }
 
 // Gateway of this installation; false if it has none.
@@ -131,7 +137,6 @@ func (g *Gateway) MaxInboundSize() int64 {
 // traceRoom is what the status field and the trace field may add.
 const traceRoom = 4 << 10
 
-func (g *Gateway) headerMode() HeaderMode           { return g.options.Headers }
 func (g *Gateway) event() string                    { return "relay" }
 func (g *Gateway) ringOf(m *outgoing) *keyring.Ring { return m.ring }
 func (g *Gateway) submit(ctx context.Context, t []upstream.Transaction) ([]error, error) {
@@ -152,20 +157,50 @@ func (g *Gateway) neverSent(m *outgoing) []string {
 	return drop
 }
 
+// SetCompany replaces the company's policy for messages handed in from now on.
+func (g *Gateway) SetCompany(c Company) { g.company.Store(&c) }
+
+// regime implements origin. The levels are about the gateway's own users.
+func (g *Gateway) regime(author string) Regime {
+	base := Regime{Policy: g.bridge.Policy(), Headers: g.options.Headers}
+	if !g.Hosts(author) {
+		return base
+	}
+	return g.company.Load().For(base, author)
+}
+
+// account implements origin: the log names the user.
+func (g *Gateway) account(m *outgoing) string {
+	if g.Hosts(m.author) {
+		return m.author
+	}
+	return gatewayOutbound
+}
+
 // lookup asks nobody about those inside, and for mail that passes or is a list's.
 func (g *Gateway) lookup(ctx context.Context, m MessageFacts, address string) (contacts.Lookup, RecipientFacts) {
-	p := g.bridge.Policy()
+	p := g.regime(m.From).Policy
 	if g.Hosts(address) {
-		var l contacts.Lookup
-		if p.speaksOf(m, address) {
-			l = g.users.lookup(ctx, address)
-		}
-		f := factsOf(address, l)
-		f.Inside = true
-		return l, f
+		return g.lookupHosted(ctx, p, m, address)
 	}
 	l := g.find(ctx, p, m, address)
-	return l, factsOf(address, l)
+	f := factsOf(address, l)
+	if partner := g.partnerOf(address); partner != nil && !f.Usable && f.Problem == "" && !f.Blocked {
+		l = contacts.Lookup{Contact: contacts.Contact{Address: address, Certificate: partner, Source: sourcePartner, Trust: contacts.Verified, Ever: l.Ever}, Conclusive: true}
+		f = factsOf(address, l)
+	}
+	return l, f
+}
+
+// lookupHosted is about a user of the gateway. Those of another company are not inside.
+func (g *Gateway) lookupHosted(ctx context.Context, p Policy, m MessageFacts, address string) (l contacts.Lookup, f RecipientFacts) {
+	inside := m.Foreign || g.company.Load().together(m.From, address)
+	if !inside || p.speaksOf(m, address) {
+		l = g.users.lookup(ctx, address)
+	}
+	f = factsOf(address, l)
+	f.Inside = inside
+	return l, f
 }
 
 func (g *Gateway) find(ctx context.Context, p Policy, m MessageFacts, address string) contacts.Lookup {

@@ -163,23 +163,39 @@ func (g *Gateway) partition(ctx context.Context, to []string) (passed, rest []st
 	return passed, rest, nil
 }
 
-// readFor opens the message with one user's keys; not ok if he has none.
+// readFor opens the message with one user's keys and his domain's; not ok if there are none.
 func (g *Gateway) readFor(ctx context.Context, raw *spool.Spool, address string) (l letter, ok bool, err error) {
-	ring, err := g.users.ring(ctx, address)
-	if err != nil {
-		return l, false, err
-	}
-	if len(ring.List()) == 0 {
-		return l, false, nil
-	}
-	decrypters, giveBack, err := ring.Decrypters()
-	if err != nil {
-		return l, false, err
-	}
+	keys, giveBack, err := g.keysFor(ctx, address)
 	defer giveBack()
-	l, err = g.readWith(ctx, raw, pgpmime.Keys{Decrypters: decrypters, Own: []string{normalized(address)}})
+	if err != nil || len(keys.Decrypters) == 0 {
+		return l, false, err
+	}
+	l, err = g.readWith(ctx, raw, keys)
 	l.to = []string{address}
 	return l, err == nil, err
+}
+
+// keysFor are lent until giveBack, which is never nil.
+func (g *Gateway) keysFor(ctx context.Context, address string) (keys pgpmime.Keys, giveBack func(), err error) {
+	var lent []func()
+	giveBack = func() {
+		for _, done := range lent {
+			done()
+		}
+	}
+	for _, owner := range []string{address, domainRing(domainOf(normalized(address)))} {
+		ring, err := g.users.ring(ctx, owner)
+		if err != nil {
+			return keys, giveBack, err
+		}
+		more, done, err := ring.Decrypters()
+		if err != nil {
+			return keys, giveBack, err
+		}
+		keys.Decrypters, lent = append(keys.Decrypters, more...), append(lent, done)
+	}
+	keys.Own = []string{normalized(address)}
+	return keys, giveBack, nil
 }
 
 // readWith opens the message with some keys, or none, and dresses it as incoming.go does. What was opened is journaled before anybody
@@ -268,8 +284,8 @@ func (g *Gateway) recordDelivery(ctx context.Context, m *outgoing, letters []let
 				continue
 			}
 			entries = append(entries, audit.Entry{
-				Time: g.bridge.now(), Account: gatewayInbound, Event: "deliver", MessageID: m.messageID, Recipient: to,
-				Decision: l.done(), Fingerprint: string(l.verdict.signer), Reason: l.verdict.reason,
+				Time: g.bridge.now(), Account: normalized(to), Event: "deliver", MessageID: m.messageID, Recipient: to,
+				Decision: l.done(), Fingerprint: string(l.verdict.signer), Reason: l.verdict.reason, Detail: "from <" + m.from + ">",
 			})
 		}
 	}

@@ -64,7 +64,7 @@ func (h *hosted) sending(ctx context.Context, address string) (*keyring.Ring, er
 		return nil, err
 	}
 	if len(ring.List()) > 0 {
-		_, err = ring.Maintain(ctx, []string{address}, h.bridge.now())
+		_, err = ring.Maintain(ctx, namesOf(address), h.bridge.now())
 		return ring, err
 	}
 	_, err, _ = h.opening.Do("first "+address, func() (any, error) {
@@ -78,7 +78,7 @@ func (h *hosted) first(ctx context.Context, ring *keyring.Ring, address string) 
 	if len(ring.List()) > 0 {
 		return nil
 	}
-	made, err := ring.GenerateFirst(ctx, keyring.Compatible, []string{address}, h.bridge.now())
+	made, err := ring.GenerateFirst(ctx, keyring.Compatible, namesOf(address), h.bridge.now())
 	if err != nil || !made {
 		return err
 	}
@@ -104,7 +104,7 @@ func (g *Gateway) User(ctx context.Context, address string) (*Owner, error) {
 		return nil, err
 	}
 	enrol := func(ctx context.Context) error { return g.users.enrol(ctx, address) }
-	return &Owner{home: g.bridge, ring: ring, address: normalized(address), changed: enrol}, nil
+	return &Owner{home: g.bridge, ring: ring, address: normalized(address), names: namesOf(address), changed: enrol}, nil
 }
 
 // Users are the addresses that have keys here.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -120,7 +121,7 @@ func (s *sender) decide(ctx context.Context, message MessageFacts, to []string, 
 		wg.Go(func() { recipients[i].lookup, facts[i] = s.origin.lookup(ctx, message, address) })
 	}
 	wg.Wait()
-	for i, v := range s.bridge.Policy().Decide(message, facts) {
+	for i, v := range s.origin.regime(message.From).Decide(message, facts) {
 		recipients[i].Verdict = v
 		recipients[i].visible = visible[normalized(v.Address)]
 	}
@@ -259,7 +260,8 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 }
 
 func (s *sender) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
-	o := pgpmime.EncryptOptions{Headers: s.origin.headerMode(), Time: s.bridge.now()}
+	regime := s.origin.regime(m.author)
+	o := pgpmime.EncryptOptions{Headers: regime.Headers, Recipients: slices.Clone(regime.Archive), Time: s.bridge.now()}
 	ring := s.origin.ringOf(m)
 	if ring != nil {
 		own, signer, err := ring.For(m.author, s.bridge.now())
@@ -444,16 +446,12 @@ func (s *sender) record(ctx context.Context, m *outgoing, recipients []recipient
 	for i, r := range recipients {
 		verdicts[i] = r.Verdict
 	}
-	detail := ""
-	if Mixed(verdicts) {
-		detail = "split"
-	}
 	entries := make([]audit.Entry, len(recipients))
 	for i, r := range recipients {
 		s.bridge.metrics.Decided(r.Decision.String(), string(r.Reason))
 		entries[i] = audit.Entry{
-			Time: s.bridge.now(), Account: s.origin.Address(), Event: s.origin.event(), MessageID: m.messageID,
-			Recipient: r.Address, Decision: r.Decision.String(), Rule: r.Rule, Reason: string(r.Reason), Detail: detail,
+			Time: s.bridge.now(), Account: s.origin.account(m), Event: s.origin.event(), MessageID: m.messageID,
+			Recipient: r.Address, Decision: r.Decision.String(), Rule: r.Rule, Reason: string(r.Reason), Detail: s.detail(m, r, Mixed(verdicts)),
 		}
 		if r.Decision == Encrypt && r.lookup.Certificate != nil {
 			entries[i].Fingerprint = string(r.lookup.Certificate.Fingerprint())
@@ -465,9 +463,26 @@ func (s *sender) record(ctx context.Context, m *outgoing, recipients []recipient
 	s.noteUse(ctx, recipients)
 }
 
+// detail is what else the log has to say: that the message was split, that a whole domain can read it, who reads along.
+func (s *sender) detail(m *outgoing, r recipient, mixed bool) string {
+	var details []string
+	if mixed {
+		details = append(details, "split")
+	}
+	if r.Decision == Encrypt && r.Rule != ruleCiphertext {
+		if r.lookup.Source == sourcePartner {
+			details = append(details, "domain certificate")
+		}
+		for _, c := range s.origin.regime(m.author).Archive {
+			details = append(details, "archive "+string(c.Fingerprint()))
+		}
+	}
+	return strings.Join(details, "; ")
+}
+
 func (s *sender) noteUse(ctx context.Context, recipients []recipient) {
 	for _, r := range recipients {
-		if r.Decision != Encrypt || r.lookup.Source == sourceOwn {
+		if r.Decision != Encrypt || r.lookup.Source == sourceOwn || r.lookup.Source == sourcePartner {
 			continue
 		}
 		if err := s.bridge.contacts.Used(ctx, r.Address, s.bridge.now()); err != nil {

@@ -11,8 +11,8 @@ import (
 type Owner struct {
 	home     *Bridge
 	ring     *keyring.Ring
-	address  string // names him in the database and in the log of decisions
-	aliases  []string
+	address  string                      // names him in the database and in the log of decisions
+	names    []string                    // in user IDs, normalised
 	imported func(context.Context) error // nil, or: a key was added, which may open mail that could not be opened
 	changed  func(context.Context) error // a key was made or changed
 }
@@ -21,15 +21,9 @@ type Owner struct {
 func (o *Owner) Address() string { return o.address }
 
 // Addresses are the owner's address and aliases, normalised.
-func (o *Owner) Addresses() []string {
-	all := []string{normalized(o.address)}
-	for _, alias := range o.aliases {
-		all = append(all, normalized(alias))
-	}
-	return all
-}
+func (o *Owner) Addresses() []string { return slices.Clone(o.names) }
 
 // Owns says whether an address is one of the owner's.
 func (o *Owner) Owns(address string) bool {
-	return slices.Contains(o.Addresses(), normalized(address))
+	return slices.Contains(o.names, normalized(address))
 }

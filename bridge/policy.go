@@ -41,14 +41,16 @@ type Rule struct {
 	Match   string
 	From    string // only for mail from senders that match; "" is "*"
 	Encrypt Mode
-	Fixed   bool // no sender can loosen it for one message; a rule that requires is fixed anyway
+	Fixed   bool   // no sender can loosen it for one message; a rule that requires is fixed anyway
+	Name    string // in the log; "": its place in the list
 }
 
 // Policy is the configuration's [policy] table. The zero value requires encryption.
 type Policy struct {
 	Default    Mode
-	Fixed      bool // no sender can loosen the default for one message
-	AllowSplit bool // mixed = "split": some recipients encrypted, the rest clear
+	Level      string // that the default is from; "": the configuration's [policy]
+	Fixed      bool   // no sender can loosen the default for one message
+	AllowSplit bool   // mixed = "split": some recipients encrypted, the rest clear
 	Rules      []Rule
 	// Tags at the beginning or the end of a subject, by which a sender says the same as with X-Sealpost-Policy;
 	// "" is none.
@@ -177,10 +179,10 @@ func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
 	if m.Device != "" { // nobody reads what a device says about it, and nobody is there to decide
 		return Require, "device " + m.Device
 	}
-	mode, rule, fixed := p.Default, "default "+string(p.Default), p.Fixed
+	mode, rule, fixed := p.Default, p.defaultName(), p.Fixed
 	for i, r := range p.Rules {
 		if r.covers(m, address) {
-			mode, rule = r.Encrypt, fmt.Sprintf("rule %d: %s %s", i+1, r.Match, r.Encrypt)
+			mode, rule = r.Encrypt, r.nameAt(i)
 			fixed = r.Fixed || mode == Require
 			break
 		}
@@ -192,6 +194,21 @@ func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
 		return Never, "sender: X-Sealpost-Policy clear"
 	}
 	return mode, rule
+}
+
+func (p Policy) defaultName() string {
+	if p.Level != "" {
+		return p.Level + ": default " + string(p.Default)
+	}
+	return "default " + string(p.Default)
+}
+
+func (r Rule) nameAt(i int) string {
+	name := r.Name
+	if name == "" {
+		name = fmt.Sprintf("rule %d", i+1)
+	}
+	return fmt.Sprintf("%s: %s %s", name, r.Match, r.Encrypt)
 }
 
 // matches says whether an address is what a rule's pattern means.

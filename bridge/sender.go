@@ -20,7 +20,7 @@ type sender struct {
 
 // origin is what differs between those who send.
 type origin interface {
-	// Address is the name in the log of decisions and in the outbox.
+	// Address is the name in the outbox.
 	Address() string
 	// MaxMessageSize is the largest message that is taken, in bytes.
 	MaxMessageSize() int64
@@ -36,8 +36,10 @@ type origin interface {
 	trace(m *outgoing) []pgpmime.Field
 	// submit hands over; see upstream.Provider.Submit.
 	submit(ctx context.Context, t []upstream.Transaction) ([]error, error)
-	// headerMode of what is encrypted.
-	headerMode() HeaderMode
+	// regime is what is in force for mail of an author.
+	regime(author string) Regime
+	// account is whose message it is, for the log of decisions.
+	account(m *outgoing) string
 	// event is the kind of entry in the log of decisions.
 	event() string
 }
@@ -59,6 +61,10 @@ func (a *Account) submit(ctx context.Context, t []upstream.Transaction) ([]error
 
 func (a *Account) trace(*outgoing) []pgpmime.Field { return nil }
 
-func (a *Account) headerMode() HeaderMode { return a.options.Headers }
+func (a *Account) regime(string) Regime {
+	return Regime{Policy: a.bridge.Policy(), Headers: a.options.Headers}
+}
+
+func (a *Account) account(*outgoing) string { return a.Address() }
 
 func (a *Account) event() string { return "submit" }

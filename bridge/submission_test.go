@@ -27,7 +27,7 @@ func TestLookalikesAreDifferent(t *testing.T) {
 	if got := unique(to); !slices.Equal(got, to[:2]) {
 		t.Errorf("recipients: %q", got)
 	}
-	o := Owner{address: "kate@x.test", aliases: []string{"a@b\u00fccher.test"}}
+	o := Owner{names: AccountOptions{Address: "kate@x.test", Aliases: []string{"a@b\u00fccher.test"}}.addresses()}
 	for address, want := range map[string]bool{"Kate@x.test": true, "\u212Aate@x.test": false, "a@xn--bcher-kva.test": true} {
 		if o.Owns(address) != want {
 			t.Errorf("owns %q: %v", address, !want)

@@ -12,6 +12,7 @@ type Preview struct {
 	Decision   string             `json:"decision"` // encrypt, clear, refuse
 	Split      bool               `json:"split"`    // some get ciphertext, others clear text
 	Recipients []PreviewRecipient `json:"recipients"`
+	Archive    []string           `json:"archive,omitempty"` // fingerprints of those who can read whatever is encrypted, too
 }
 
 // PreviewRecipient is the decision for one recipient, and what it rests on.
@@ -58,6 +59,9 @@ func (s *sender) preview(ctx context.Context, m MessageFacts, ring *keyring.Ring
 		verdicts[i] = r.Verdict
 		preview.Recipients[i] = previewOf(r)
 		preview.Recipients[i].PQ = s.postQuantum(m.From, ring, r, recipients)
+	}
+	for _, c := range s.origin.regime(m.From).Archive {
+		preview.Archive = append(preview.Archive, string(c.Fingerprint()))
 	}
 	preview.Decision, preview.Split = Overall(verdicts).String(), Mixed(verdicts)
 	return preview

@@ -217,8 +217,12 @@ func (c *checker) policy(p Policy) {
 	if p.KeepLog != 0 && p.KeepLog < Duration(30*day) {
 		c.bad("policy.keep_log", p.KeepLog.String()+" is too short", `choose "30d" or more, or "0" to keep it for ever`)
 	}
-	for i, r := range p.Rules {
-		key := fmt.Sprintf("policy.rule.%d", i)
+	c.rules("policy.rule", p.Rules)
+}
+
+func (c *checker) rules(table string, rules []Rule) {
+	for i, r := range rules {
+		key := fmt.Sprintf("%s.%d", table, i)
 		c.pattern(key+".match", r.Match)
 		if r.From != "" {
 			c.pattern(key+".from", r.From)
@@ -322,6 +326,9 @@ func linesOf(data []byte) []keyLine {
 		switch {
 		case strings.HasPrefix(text, "[["):
 			name := strings.TrimSpace(strings.SplitN(text[2:], "]", 2)[0])
+			if at := strings.LastIndexByte(name, '.'); at > 0 && arrays[name[:at]] > 0 { // an array in a table of an array
+				name = fmt.Sprintf("%s.%d%s", name[:at], arrays[name[:at]]-1, name[at:])
+			}
 			table = fmt.Sprintf("%s.%d", name, arrays[name])
 			arrays[name]++
 			lines = append(lines, keyLine{table, i + 1})
@@ -348,6 +355,10 @@ func keysOf(t reflect.Type, prefix string) []string {
 		field := t.Field(i)
 		key := prefix + field.Tag.Get("toml")
 		inner := field.Type
+		if field.Anonymous { // its keys stand in the same table
+			found = append(found, keysOf(inner, prefix)...)
+			continue
+		}
 		if inner.Kind() == reflect.Slice {
 			inner = inner.Elem()
 		}

@@ -60,6 +60,8 @@ func TestExampleIsTrue(t *testing.T) {
 	want := Default()
 	want.resolvePaths(".")
 	want.Accounts, want.Policy.Rules, want.Keydisc.LDAP, want.Keydisc.Lists, want.Devices = c.Accounts, c.Policy.Rules, c.Keydisc.LDAP, c.Keydisc.Lists, c.Devices
+	g := &want.Gateway
+	g.Domains, g.DomainPolicies, g.Groups, g.Users, g.Partners, g.Tenants = c.Gateway.Domains, c.Gateway.DomainPolicies, c.Gateway.Groups, c.Gateway.Users, c.Gateway.Partners, c.Gateway.Tenants
 	if want.Keydisc.Resolve == nil {
 		want.Keydisc.Resolve = c.Keydisc.Resolve
 	}

@@ -24,6 +24,13 @@ type Gateway struct {
 	CAFile          string   `toml:"ca_file"`        // a further authority for the next hops
 	Headers         string   `toml:"headers"`        // baseline or shy
 	Pass            []string `toml:"pass"`           // addresses and domains whose users open their mail themselves
+	Archive         []string `toml:"archive"`        // certificates of those who read along with whatever leaves encrypted
+
+	DomainPolicies []DomainPolicy `toml:"domain"`
+	Groups         []GroupPolicy  `toml:"group"`
+	Users          []UserPolicy   `toml:"user"`
+	Partners       []Partner      `toml:"partner"`
+	Tenants        []Tenant       `toml:"tenant"`
 }
 
 // Enabled says whether there is a gateway: whether any of it listens.
@@ -70,6 +77,7 @@ func (c *checker) gateway(g Gateway) {
 	for _, pattern := range g.Pass {
 		c.pattern("gateway.pass", pattern)
 	}
+	c.company(g)
 }
 
 // directory checks the Web Key Directory.

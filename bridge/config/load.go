@@ -99,7 +99,7 @@ func (c *Config) resolvePaths(dir string) {
 			l.URL = expand(l.URL, dir)
 		}
 	}
-	for _, path := range []*string{&c.Gateway.CAFile, &c.Gateway.WKDCertificate, &c.Gateway.WKDKey} {
+	for _, path := range c.Gateway.files() {
 		*path = expand(*path, dir)
 	}
 	for i := range c.Accounts {

@@ -27,7 +27,9 @@ func (c *Config) References() []string {
 	for _, a := range c.Accounts {
 		files = append(files, a.CAFile)
 	}
-	files = append(files, c.Gateway.CAFile, c.Gateway.WKDCertificate, c.Gateway.WKDKey)
+	for _, path := range c.Gateway.files() {
+		files = append(files, *path)
+	}
 	return files
 }
 

@@ -17,6 +17,12 @@ func gatewayOptions(g config.Gateway) (*bridge.GatewayOptions, error) {
 	}
 	o := &bridge.GatewayOptions{Domains: g.Domains, CAFile: g.CAFile, Headers: bridge.HeaderMode(g.Headers), Pass: g.Pass, Submission: g.WKDSubmission}
 	var err error
+	if o.Company, err = companyOf(g); err != nil {
+		return nil, err
+	}
+	if o.Partners, err = partnersOf(g.Partners); err != nil {
+		return nil, err
+	}
 	if o.Outbound, err = nextHop(g.NextHopOutbound); err != nil {
 		return nil, err
 	}

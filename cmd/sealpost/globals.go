@@ -151,10 +151,15 @@ func policyOf(p config.Policy) bridge.Policy {
 		Default: bridge.Mode(p.Default), AllowSplit: p.Mixed == "split", Fixed: p.Override == "forbid",
 		TagRequire: p.SubjectRequire, TagClear: p.SubjectClear,
 	}
-	for _, r := range p.Rules {
-		policy.Rules = append(policy.Rules, bridge.Rule{Match: r.Match, From: r.From, Encrypt: bridge.Mode(r.Encrypt), Fixed: r.Override == "forbid"})
-	}
+	policy.Rules = rulesOf(p.Rules)
 	return policy
+}
+
+func rulesOf(configured []config.Rule) (rules []bridge.Rule) {
+	for _, r := range configured {
+		rules = append(rules, bridge.Rule{Match: r.Match, From: r.From, Encrypt: bridge.Mode(r.Encrypt), Fixed: r.Override == "forbid"})
+	}
+	return rules
 }
 
 // promptPassphrase asks on the terminal; nil if there is none.

@@ -89,6 +89,14 @@ func reload(g *globals, b *bridge.Bridge) {
 		g.logger().Error("the configuration was not reloaded", "cause", err)
 		return
 	}
+	if gateway, ok := b.Gateway(); ok {
+		company, err := companyOf(cfg.Gateway)
+		if err != nil {
+			g.logger().Error("the configuration was not reloaded", "cause", err)
+			return
+		}
+		gateway.SetCompany(company)
+	}
 	b.SetPolicy(policyOf(cfg.Policy))
 }
 

@@ -134,6 +134,9 @@ func printPreview(g *globals, p bridge.Preview) {
 		what = "split: some recipients get it encrypted, others in clear"
 	}
 	fmt.Fprintf(g.stdout, "The message would be: %s\n", what)
+	for _, fingerprint := range p.Archive {
+		fmt.Fprintf(g.stdout, "The archive %s can read whatever is encrypted.\n", fingerprint)
+	}
 	for _, r := range p.Recipients {
 		fmt.Fprintf(g.stdout, "\n%s: %s (%s)\n", r.Address, r.Decision, r.Rule)
 		if r.Fingerprint != "" {

@@ -1,0 +1,138 @@
+package bridge
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealpost/sealpost/bridge/bridgetest"
+	"github.com/sealpost/sealpost/keydisc"
+)
+
+func fixedCertificate(t *testing.T, address string) *keydisc.Certificate {
+	t.Helper()
+	certificates, err := keydisc.ParseCertificates(bridgetest.PublicKey(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificates[0]
+}
+
+// entries are what the log says about recipients: "account > recipient decision rule detail".
+func (c *company) entries() (all []string) {
+	c.t.Helper()
+	entries, err := c.bridge.Audit().List(c.t.Context(), 0, 1000)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, e := range entries {
+		all = append(all, strings.TrimSpace(fmt.Sprintf("%s > %s %s (%s) %s", e.Account, e.Recipient, e.Decision, e.Rule, e.Detail)))
+	}
+	return all
+}
+
+// TestArchiveIsSeen: whoever reads along is named by every ciphertext, in the log and in what would be sent.
+func TestArchiveIsSeen(t *testing.T) {
+	c := newCompany(t, lmtp)
+	archive := fixedCertificate(t, carol)
+	c.gateway.SetCompany(Company{Groups: []PolicyGroup{{Members: []string{erin}, PolicyLevel: PolicyLevel{Name: "legal", Archive: []*keydisc.Certificate{archive}}}}})
+	c.leave(Envelope{From: erin, To: []string{bob, dave, "bcc@bravo.test"}}, message(erin, bob, "archived", secretBody), true)
+	sent := c.out.For(bob)[0]
+	if !slices.ContainsFunc(keyIDs(t, bridgetest.Submission{Bytes: sent}), archive.HasKeyID) {
+		t.Error("the ciphertext does not name the archive")
+	}
+	result := c.openAs(carol, sent)
+	if result.Message == nil {
+		t.Errorf("the archive cannot read it: %s", result.Reason)
+	} else {
+		_ = result.Message.Close()
+	}
+	fingerprint := string(archive.Fingerprint())
+	if want := erin + " > " + bob + " encrypt (default prefer) split; archive " + fingerprint; !slices.Contains(c.entries(), want) {
+		t.Errorf("the log has %q, not %q", c.entries(), want)
+	}
+	preview, err := c.gateway.WouldSend(t.Context(), erin, []string{bob}, nil)
+	if err != nil || !slices.Equal(preview.Archive, []string{fingerprint}) {
+		t.Errorf("would be sent: %+v, %v", preview, err)
+	}
+	c.leave(Envelope{From: alice, To: []string{bob}}, message(alice, bob, "not archived", secretBody), true)
+	if slices.ContainsFunc(keyIDs(t, bridgetest.Submission{Bytes: c.out.For(bob)[1]}), archive.HasKeyID) {
+		t.Error("alice's mail names the archive, too")
+	}
+}
+
+// TestPartnersUseDomainCertificates: two companies with gateways, whose users have no keys.
+func TestPartnersUseDomainCertificates(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.gateway.options.Partners = map[string]*keydisc.Certificate{"delta.test": fixedCertificate(t, carol)}
+	if err := c.gateway.openDomainKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.wkd.Fail(500) // nobody can say whether dave has a certificate
+	c.leave(Envelope{From: alice, To: []string{dave}}, message(alice, dave, "partner", secretBody), true)
+	if len(c.out.For(dave)) != 1 {
+		t.Fatal("it was not sent")
+	}
+	if result := c.openAs(carol, c.out.For(dave)[0]); result.Message == nil {
+		t.Errorf("the partner cannot read it: %s", result.Reason)
+	} else {
+		_ = result.Message.Close()
+	}
+	if want := alice + " > " + dave + " encrypt (default prefer) domain certificate"; !slices.Contains(c.entries(), want) {
+		t.Errorf("the log has %q, not %q", c.entries(), want)
+	}
+
+	owner, err := c.gateway.User(t.Context(), "@alpha.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := owner.Certificate()
+	if err != nil || !slices.Equal(own.Addresses(), []string{"gateway@alpha.test"}) {
+		t.Fatal(own.Addresses(), err)
+	}
+	c.enter(Envelope{From: bob, To: []string{erin}}, c.encryptedBy(message(bob, erin, "to the domain", "quince"), own), true)
+	if got := string(c.inside.For(erin)[0]); !strings.Contains(got, "quince") || !strings.Contains(got, "encryption=openpgp") {
+		t.Errorf("erin gets %s", got)
+	}
+}
+
+// TestOwnCertificateComesBeforeTheDomains: and one that may not be used is not replaced by the domain's.
+func TestOwnCertificateComesBeforeTheDomains(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.gateway.options.Partners = map[string]*keydisc.Certificate{"bravo.test": fixedCertificate(t, carol)}
+	c.leave(Envelope{From: alice, To: []string{bob}}, message(alice, bob, "own", secretBody), true)
+	if fate := c.fateOf(bob, "", ""); fate != "encrypted good" {
+		t.Errorf("bob's copy is %s", fate)
+	}
+	if _, err := c.bridge.BlockContact(t.Context(), bob, true); err != nil {
+		t.Fatal(err)
+	}
+	if a := c.leave(Envelope{From: alice, To: []string{bob}}, message(alice, bob, "blocked", secretBody), true); a[bob] != string(ReasonPolicy) {
+		t.Errorf("answers %v", a)
+	}
+}
+
+// TestTenantsAreApart: what goes from one company to another leaves the first.
+func TestTenantsAreApart(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.gateway.options.Domains = []string{"alpha.test", "echo.test"}
+	c.gateway.SetCompany(Company{Tenants: map[string]string{"alpha.test": "one", "echo.test": "two"}, Domains: []PolicyLevel{{Name: "alpha.test", Encrypt: Require}}})
+	other, keyless := "olga@echo.test", "paul@echo.test"
+	c.userKey(other)
+	text := message(alice, other, "tenants", secretBody)
+	a := c.leave(Envelope{From: alice, To: []string{other, keyless, erin}}, text, true)
+	if a[other] != "" || a[keyless] != string(ReasonNoCertificate) || a[erin] != "" {
+		t.Fatalf("answers %v", a)
+	}
+	if strings.Contains(string(c.out.For(other)[0]), secretBody) || !strings.Contains(string(c.out.For(erin)[0]), secretBody) {
+		t.Error("what left the company is clear, or what stayed is not")
+	}
+	c.enter(Envelope{From: alice, To: []string{other}}, string(c.out.For(other)[0]), true)
+	if got := string(c.inside.For(other)[0]); !strings.Contains(got, secretBody) || !strings.Contains(got, "signature=good") {
+		t.Errorf("she gets %s", got)
+	}
+	if got := c.leave(Envelope{From: other, To: []string{"quentin@echo.test"}}, message(other, "quentin@echo.test", "inside", secretBody), true); got["quentin@echo.test"] != "" {
+		t.Errorf("a colleague is refused: %v", got)
+	}
+}
