@@ -23,11 +23,12 @@ import (
 //	config.toml          the configuration as it is
 //	keys.json, keys/     own secret keys, unlocked, as gpg imports them
 //	secrets.json         passwords of provider and mail client, the local TLS authority
-//	tables/NAME.json     contacts and what was decided about them, what must not be answered in clear
+//	tables/NAME.json     contacts and what was decided about them, what must not be answered in clear, legal holds and
+//	                     what was deleted while they stood
 //	certificates/        the contacts' certificates once more, for other programs
 //	files/               what the configuration refers to, but passwords
 //
-// Mail is not in it: it is at the provider.
+// Other mail is not in it: it is at the provider.
 
 // RecoveryCode opens a backup; see backup.Code.
 type RecoveryCode = backup.Code
@@ -47,7 +48,10 @@ var (
 type BackupFile = backup.File
 
 // backedUp are the tables whose content cannot be had again.
-var backedUp = []string{"contact", "encrypted_message", "vouching_list", "vouch", "publication"}
+var backedUp = []string{
+	"contact", "encrypted_message", "vouching_list", "vouch", "publication",
+	"hold", "held_body", "held_chunk", "held_message", "held_by", "hold_custody", // in the order in which rows name each other
+}
 
 // keyFile is one own key in keys.json.
 type keyFile struct {

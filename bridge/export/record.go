@@ -54,6 +54,7 @@ type Record struct {
 	UID                           uint32
 	UIDValidity                   uint32
 	Files                         []File
+	Deleted                       string `json:",omitempty"` // how and when it left its mailbox, of what a hold kept
 }
 
 // column is one of the load file.

@@ -161,6 +161,9 @@ func printAccounting(g *globals, a *export.Accounting) {
 	if n.Exported+n.Duplicates+n.Withheld > 0 {
 		fmt.Fprintf(g.stdout, "%6d  duplicates\n%6d  withheld\n%6d  exported, %d documents\n", n.Duplicates, n.Withheld, n.Exported, n.Documents)
 	}
+	if n.Kept > 0 {
+		fmt.Fprintf(g.stdout, "%6d  of those looked at were deleted, and kept by a hold\n", n.Kept)
+	}
 	printStale(g, a)
 }
 
