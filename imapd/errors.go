@@ -53,7 +53,7 @@ func translate(err error, missing imap.ResponseCode) *imap.Error {
 	var provider *imap.Error
 	var refusal *bridge.Refusal
 	switch {
-	case errors.Is(err, mirror.ErrNotKept) && !errors.Is(err, mirror.ErrOffline):
+	case errors.Is(err, mirror.ErrNotKept) && (errors.Is(err, syscall.ENOSPC) || !errors.Is(err, mirror.ErrOffline)):
 		return notKept(err)
 	case errors.Is(err, mirror.ErrNoMailbox):
 		return no(missing, "There is no such mailbox")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -93,6 +94,9 @@ func (b *box) keepBatch(ctx context.Context, batch []row, how Departure) error {
 		i := slices.IndexFunc(batch, func(r row) bool { return r.uid == uid })
 		return b.keepStored(ctx, batch[i], stored, how)
 	})
+	if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrNotKept) {
+		return fmt.Errorf("%w: %w", ErrNotKept, err) // it could not even be spooled
+	}
 	if err == nil && len(missing) > 0 {
 		err = b.sync(ctx)
 	}
