@@ -180,7 +180,8 @@ type run struct {
 	resumed  bool
 	progress Progress
 	question Question
-	files    []File // that are no document's
+	files    []File   // that are no document's
+	sources  []Source // of a merged export
 }
 
 // Export writes the export, or goes on with one that was cut off. Errors of the request wrap ErrRequest; without the
@@ -224,8 +225,10 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 
 // open finds or makes the job and its folder, which must be empty at first.
 func (x *run) open(ctx context.Context) (err error) {
-	if x.signer, err = x.o.Signer(x.Custodians[0]); err != nil {
-		return err
+	if x.signer.Sign == nil {
+		if x.signer, err = x.o.Signer(x.Custodians[0]); err != nil {
+			return err
+		}
 	}
 	x.sink = &sink{dir: x.Directory}
 	if len(x.Certificates) > 0 {

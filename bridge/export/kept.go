@@ -186,3 +186,23 @@ func writeHold(out *csv.Writer, rows *sql.Rows) error {
 	}
 	return out.Write([]string{name, reason, time.Unix(0, opened).UTC().Format(time.RFC3339), ended, count})
 }
+
+// again is the original of a message in the archive.
+func (h *Holds) again(ctx context.Context, r *Record) ([]byte, error) {
+	var hash string
+	err := h.db.Read().QueryRowContext(ctx, `SELECT opened FROM held_message WHERE (custodian, mailbox, validity, uid) = (?, ?, ?, ?)`,
+		r.Custodian, r.Folder, r.UIDValidity, r.UID).Scan(&hash)
+	if err != nil {
+		return nil, store.Explain(err)
+	}
+	opened, err := openBody(ctx, h.db, hash)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	data, err := io.ReadAll(io.NewSectionReader(opened, opened.Size()-r.Size, r.Size)) // our field is on top
+	if err == nil && hashOf(data) != r.SHA256 {
+		err = fmt.Errorf("%s: %w", r.DocID, errArchive)
+	}
+	return data, err
+}

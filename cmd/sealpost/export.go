@@ -14,6 +14,7 @@ import (
 type exportCmd struct {
 	Make   exportMakeCmd   `cmd:"" default:"withargs" help:"Export mail for others to check (the default)."`
 	Verify exportVerifyCmd `cmd:"" help:"Check an export, offline."`
+	Merge  exportMergeCmd  `cmd:"" help:"Make one export out of those of several devices."`
 }
 
 func (exportCmd) Help() string {
