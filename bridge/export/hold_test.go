@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/sealpost/sealpost/bridge/audit"
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 	"github.com/sealpost/sealpost/bridge/mirror"
+	"github.com/sealpost/sealpost/bridge/store"
 )
 
 func note(subject, id string) string {
@@ -309,5 +312,65 @@ func TestRemovedElsewhere(t *testing.T) {
 	check(t, err)
 	if list[0].Messages != 3 || list[0].Lost != 2 {
 		t.Errorf("%+v", list[0])
+	}
+}
+
+// TestWithheldMessageIsNotDeleted: what the provider lists and does not deliver cannot be kept, so it stays.
+func TestWithheldMessageIsNotDeleted(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", note("Harbour", "1"))
+	r.hold("matter", "harbour")
+	r.found("harbour")
+	remove := r.provider.Inject(bridgetest.Fault{Protocol: "imap", Command: "UID FETCH", Match: "BODY", Reply: "OK done"})
+	if err := r.expunge("INBOX", 1); !errors.Is(err, mirror.ErrNotKept) {
+		t.Errorf("%v", err)
+	}
+	remove()
+	equal(t, "at the provider", r.atProvider(), []string{"INBOX 1"})
+	check(t, r.expunge("INBOX", 1))
+	equal(t, "found", r.found("harbour"), []string{"INBOX 1 expunged"})
+}
+
+// newDevice is alice's account on another device, without holds.
+func newDevice(r *rig) *mirror.Mirror {
+	db, err := store.Open(r.t.Context(), filepath.Join(r.t.TempDir(), "other.db"), bytes.Repeat([]byte{7}, 32))
+	check(r.t, err)
+	r.t.Cleanup(func() { check(r.t, db.Close()) })
+	other := *r
+	other.db, other.holds = db, NewHolds(db, audit.New(db, time.Now), time.Now)
+	return other.mirror(alice)
+}
+
+// TestMailboxThatIsGone: mailboxes that were deleted or replaced elsewhere, and INBOX before it is renamed, are kept as far as they are known.
+func TestMailboxThatIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		mailbox, want string
+		remove        func(r *rig) error
+	}{
+		"INBOX to be renamed": {"INBOX", "INBOX 1", func(r *rig) error {
+			if err := r.custodians[0].Mirror.Rename(r.t.Context(), "INBOX", "Old"); err == nil || r.count("held_message") != 1 {
+				return fmt.Errorf("this provider refuses, and the message is kept before it is asked: %w", err)
+			}
+			return nil
+		}},
+		"new UIDVALIDITY": {"Archive", "Archive 1 removed", func(r *rig) error {
+			check(r.t, r.provider.ResetUIDValidity(alice, "Archive"))
+			r.box("Archive")
+			return nil
+		}},
+		"deleted elsewhere": {"Archive", "Archive 1 removed", func(r *rig) error {
+			return newDevice(r).Delete(r.t.Context(), "Archive")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.deliver(alice, c.mailbox, note("Harbour", "1"))
+			r.hold("matter", "harbour")
+			r.found("harbour")
+			check(t, c.remove(r))
+			if found := r.found("harbour"); !slices.Contains(found, c.want) {
+				t.Errorf("found %q", found)
+			}
+		})
 	}
 }
