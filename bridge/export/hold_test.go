@@ -285,6 +285,24 @@ func TestMessageInTwoMailboxes(t *testing.T) {
 	equal(t, "found", r.found("harbour"), []string{"Archive 1 expunged", "INBOX 1 expunged"})
 }
 
+// TestEncryptedExportOfKeptMail: the mbox file of an encrypted export has what the archive has.
+func TestEncryptedExportOfKeptMail(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", encryptedMark+note("Harbour", "1"))
+	r.hold("matter", "harbour")
+	check(t, r.expunge("INBOX", 1))
+	dir := filepath.Join(t.TempDir(), "out")
+	request := Request{Query: "harbour", Custodians: []string{alice}, Formats: Formats, Certificates: bridgetest.PublicKey(bob), Directory: dir}
+	a, err := r.desk(noon).Export(t.Context(), request, quiet)
+	check(t, err)
+	if v := verify(t, dir, VerifyOptions{}); len(v.Problems) > 0 || a.Total.Exported != 1 {
+		t.Errorf("%+v, %+v", v, a.Total)
+	}
+	if _, _, err := r.merge(dir, dir); !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), "it is encrypted") {
+		t.Errorf("merged: %v", err)
+	}
+}
+
 // TestRemovedElsewhere: what another device removes is kept as far as the cache has it, and what it does not have is said to be lost.
 func TestRemovedElsewhere(t *testing.T) {
 	r := newRig(t)
