@@ -78,19 +78,25 @@ func (d *Desk) Merge(ctx context.Context, r MergeRequest, p Progress) (*Accounti
 	if err := m.begin(ctx, r); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{m.number, m.checkWithheld, m.copyAll} {
-		if err := step(ctx); err != nil {
-			return nil, fmt.Errorf("merge into %s: %w", r.Directory, err)
-		}
-	}
-	accounting, err := m.tabulate(ctx)
-	if err == nil {
-		err = m.close(ctx, accounting)
-	}
+	accounting, err := m.make(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("merge into %s: %w", r.Directory, err)
 	}
 	return accounting, nil
+}
+
+// make writes the merged export.
+func (m *merge) make(ctx context.Context) (*Accounting, error) {
+	for _, step := range []func(context.Context) error{m.number, m.checkWithheld, m.copyAll} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	accounting, err := m.tabulate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return accounting, m.close(ctx, accounting)
 }
 
 // addSource verifies a source and reads what it says of itself.
@@ -205,22 +211,15 @@ func (m *merge) custodians() []string {
 func (m *merge) number(context.Context) error {
 	for _, s := range m.sources {
 		family, copyOf := "", ""
-		err := s.records(func(r *Record) error {
+		err := s.records(func(r *Record) (err error) {
 			if r.Parent == "" {
-				identity, err := s.identityOf(r)
-				if err != nil {
+				family = r.DocID
+				if copyOf, err = m.known(s, r); err != nil {
 					return err
 				}
-				family, copyOf = r.DocID, m.kept[identity]
-				if copyOf == "" {
-					m.kept[identity] = m.run.number(m.last + 1)
-				} else {
-					s.suppressed[r.DocID] = place{r.Folder, r.UIDValidity, r.UID}
-					s.identity[r.DocID], s.custodian[r.DocID] = identity, r.Custodian
-				}
 			}
+			s.ids[r.DocID] = copyOf
 			if copyOf != "" {
-				s.ids[r.DocID] = copyOf
 				s.pages[family]++
 				s.dropped[r.DocID] = true
 			} else {
@@ -237,6 +236,21 @@ func (m *merge) number(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// known is the new number of the message that this one is a copy of; "" if it is the first, which gets the next number.
+func (m *merge) known(s *source, r *Record) (copyOf string, err error) {
+	identity, err := s.identityOf(r)
+	if err != nil {
+		return "", err
+	}
+	if copyOf = m.kept[identity]; copyOf == "" {
+		m.kept[identity] = m.run.number(m.last + 1)
+		return "", nil
+	}
+	s.suppressed[r.DocID] = place{r.Folder, r.UIDValidity, r.UID}
+	s.identity[r.DocID], s.custodian[r.DocID] = identity, r.Custodian
+	return copyOf, nil
 }
 
 func (m *merge) hold(id string, custodians []string) {
