@@ -134,7 +134,7 @@ func CheckLogin(ctx context.Context, o AccountOptions, password string, log *slo
 func (a *Account) mirrorOptions() mirror.Options {
 	return mirror.Options{
 		DB: a.bridge.db, Account: a.Address(), Provider: a.provider,
-		Open: a.openStored, Seal: a.sealArriving, ShouldSeal: a.sealsIn,
+		Open: a.openStored, Seal: a.sealArriving, ShouldSeal: a.sealsIn, Keeper: a.bridge.holds,
 		SpoolDir: a.bridge.spoolDir, Log: a.log,
 	}
 }

@@ -23,11 +23,12 @@ import (
 //	config.toml          the configuration as it is
 //	keys.json, keys/     own secret keys, unlocked, as gpg imports them
 //	secrets.json         passwords of provider and mail client, the local TLS authority
-//	tables/NAME.json     contacts and what was decided about them, what must not be answered in clear
+//	tables/NAME.json     contacts and what was decided about them, what must not be answered in clear, legal holds and
+//	                     what was deleted while they stood
 //	certificates/        the contacts' certificates once more, for other programs
 //	files/               what the configuration refers to, but passwords
 //
-// Mail is not in it: it is at the provider.
+// Other mail is not in it: it is at the provider.
 
 // RecoveryCode opens a backup; see backup.Code.
 type RecoveryCode = backup.Code
@@ -47,7 +48,22 @@ var (
 type BackupFile = backup.File
 
 // backedUp are the tables whose content cannot be had again.
-var backedUp = []string{"contact", "encrypted_message", "vouching_list", "vouch", "publication", "submitted_certificate"}
+var backedUp = []string{
+	"contact", "encrypted_message", "vouching_list", "vouch", "publication", "submitted_certificate",
+	"hold", "held_body", "held_chunk", "held_message", "held_by", "hold_custody", // in the order in which rows name each other
+}
+
+// archiveTables are those of what holds have kept: they may be larger than all else.
+var archiveTables = []string{"held_body", "held_chunk", "held_message", "held_by"}
+
+// accountTables are those that a database which gateways share does not have.
+var accountTables = append([]string{"publication", "hold", "hold_custody"}, archiveTables...)
+
+// maxArchive is how many bytes of them a backup takes: it is made, and read, in memory.
+const maxArchive = 128 << 20
+
+// ErrArchiveTooLarge says that a backup would not hold what legal holds have kept.
+var ErrArchiveTooLarge = errors.New("what legal holds have kept is too large for a backup")
 
 // keyFile is one own key in keys.json.
 type keyFile struct {
@@ -58,11 +74,24 @@ type keyFile struct {
 }
 
 // Backup writes a backup of the installation to w. more are the configuration and the files it refers to, as config.toml
-// and files/….
-func (b *Bridge) Backup(ctx context.Context, w io.Writer, code RecoveryCode, more []BackupFile) error {
+// and files/…. withoutArchive leaves out what legal holds have kept, but not the holds; if that is too large and is not left out
+// it is ErrArchiveTooLarge.
+func (b *Bridge) Backup(ctx context.Context, w io.Writer, code RecoveryCode, more []BackupFile, withoutArchive bool) error {
+	tables := slices.Clone(backedUp)
+	switch {
+	case b.db.Pool() != nil: // of gateways
+		tables = without(tables, accountTables)
+	case withoutArchive:
+		tables = without(tables, archiveTables)
+	default:
+		if err := b.checkArchive(ctx); err != nil {
+			return err
+		}
+	}
+	tableFiles := func(ctx context.Context) ([]BackupFile, error) { return b.tableFiles(ctx, tables) }
 	files := []BackupFile{{Name: "README.txt", Data: []byte(backupReadme)}}
 	files = append(files, more...)
-	for _, part := range []func(context.Context) ([]BackupFile, error){b.keyFiles, b.secretsFile, b.tableFiles, b.certificateFiles} {
+	for _, part := range []func(context.Context) ([]BackupFile, error){b.keyFiles, b.secretsFile, tableFiles, b.certificateFiles} {
 		made, err := part(ctx)
 		if err != nil {
 			return fmt.Errorf("backup: %w", err)
@@ -73,6 +102,21 @@ func (b *Bridge) Backup(ctx context.Context, w io.Writer, code RecoveryCode, mor
 		return fmt.Errorf("backup: %w", err)
 	}
 	return b.noteBackup(ctx, `INSERT INTO backup (one, created) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET created = excluded.created`, b.now().UnixNano())
+}
+
+func without(tables, left []string) []string {
+	return slices.DeleteFunc(tables, func(name string) bool { return slices.Contains(left, name) })
+}
+
+func (b *Bridge) checkArchive(ctx context.Context) error {
+	var size int64
+	if err := b.db.Read().QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM held_body`).Scan(&size); err != nil {
+		return fmt.Errorf("backup: %w", store.Explain(err))
+	}
+	if size > maxArchive {
+		return fmt.Errorf("%w: %d MiB; export it and keep the export, and make the backup with --without-archive", ErrArchiveTooLarge, size>>20)
+	}
+	return nil
 }
 
 func (b *Bridge) keyFiles(ctx context.Context) (files []BackupFile, err error) {
@@ -138,8 +182,8 @@ func (b *Bridge) secretsFile(ctx context.Context) ([]BackupFile, error) {
 	return []BackupFile{{Name: "secrets.json", Data: data}}, err
 }
 
-func (b *Bridge) tableFiles(ctx context.Context) (files []BackupFile, err error) {
-	for _, table := range backedUp {
+func (b *Bridge) tableFiles(ctx context.Context, tables []string) (files []BackupFile, err error) {
+	for _, table := range tables {
 		rows, err := b.db.Dump(ctx, table)
 		if err != nil {
 			return nil, err
@@ -370,7 +414,7 @@ With Sealpost: install it on the new machine, then
 Without: every file here is plain. keys/ADDRESS/*.asc are secret OpenPGP keys without a passphrase:
     gpg --import keys/*/*.asc
 opens all mail at the provider that was encrypted or sealed to them. certificates/ are those of your contacts,
-tables/ what was decided about them, secrets.json the passwords (base64), config.toml the configuration.
+tables/ what was decided about them, and legal holds with what they have kept; secrets.json the passwords (base64), config.toml the configuration.
 
 Whoever has this folder can read your mail. Remove it when you are done.
 `

@@ -1,9 +1,37 @@
 package bridge
 
 import (
+	"bytes"
+	"database/sql"
+	"errors"
 	"slices"
 	"testing"
 )
+
+// TestBackupWithALargeArchive: a backup that could not be read again is not made; without the archive it is.
+func TestBackupWithALargeArchive(t *testing.T) {
+	a := opened(t, newWorld(t).options(alice, t.TempDir()))
+	defer a.bridge.Close()
+	err := a.bridge.db.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `INSERT INTO held_body (hash, size) VALUES ('00', ?)`, maxArchive+1)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	code := NewRecoveryCode()
+	if err := a.bridge.Backup(t.Context(), &out, code, nil, false); !errors.Is(err, ErrArchiveTooLarge) || out.Len() > 0 {
+		t.Errorf("%v, %d bytes", err, out.Len())
+	}
+	if err := a.bridge.Backup(t.Context(), &out, code, nil, true); err != nil {
+		t.Fatal(err)
+	}
+	files, err := ReadBackup(&out, code)
+	if err != nil || fileOf(files, "tables/hold.json") == nil || fileOf(files, "tables/held_body.json") != nil {
+		t.Errorf("%v", err)
+	}
+}
 
 // TestEveryTableIsBackedUpOrNot: whoever adds a table decides whether its content can be had again.
 func TestEveryTableIsBackedUpOrNot(t *testing.T) {

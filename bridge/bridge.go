@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealpost/sealpost/bridge/audit"
 	"github.com/sealpost/sealpost/bridge/contacts"
+	"github.com/sealpost/sealpost/bridge/export"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
 	"github.com/sealpost/sealpost/bridge/localtls"
 	"github.com/sealpost/sealpost/bridge/metrics"
@@ -73,6 +74,7 @@ type Bridge struct {
 	finder   *keydisc.Finder
 	contacts *contacts.Book
 	audit    *audit.Log
+	holds    *export.Holds
 	outbox   *outbox.Outbox
 	metrics  *metrics.Metrics
 	journal  *journal
@@ -155,6 +157,7 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.secrets = keyring.NewSecrets(b.db, b.vault)
 	b.journal = &journal{db: b.db}
 	b.audit = audit.New(b.db, b.now)
+	b.holds = export.NewHolds(b.db, b.audit, b.now)
 	b.metrics = metrics.New()
 	b.SetPolicy(o.Policy)
 	for _, part := range []func(context.Context, Options) error{b.openContacts, b.openOutbox, b.openAccounts, b.openDevices, b.openGateway} {

@@ -13,7 +13,7 @@ import (
 
 // Discovery is where queries over the mail of all accounts are answered and exports are made.
 func (b *Bridge) Discovery(version string) *export.Desk {
-	o := export.Options{DB: b.db, Audit: b.audit, Signer: b.exportSigner, Version: version, Now: b.now, CheckSignature: CheckSignature,
+	o := export.Options{DB: b.db, Audit: b.audit, Holds: b.holds, Signer: b.exportSigner, Version: version, Now: b.now, CheckSignature: CheckSignature,
 		Encrypt: func(w io.Writer, certificates []byte) (io.WriteCloser, error) {
 			return encryptFile(w, certificates, b.now())
 		}}

@@ -337,9 +337,14 @@ func (r *replacement) discard(uid imap.UID) error {
 	return r.expunge(uid)
 }
 
+// expunge removes one of the two forms of the message: what it says stays, so that it is no deletion to a hold.
 func (r *replacement) expunge(uid imap.UID) error {
+	err := r.account.mirror.Replaced(context.Background(), r.row.mailbox, r.row.validity, uid)
+	if err != nil {
+		return err
+	}
 	set := imap.UIDSetNum(uid)
-	err := r.conn.Store(set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close()
+	err = r.conn.Store(set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close()
 	if err != nil {
 		return err
 	}

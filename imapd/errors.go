@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"syscall"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -52,6 +53,8 @@ func translate(err error, missing imap.ResponseCode) *imap.Error {
 	var provider *imap.Error
 	var refusal *bridge.Refusal
 	switch {
+	case errors.Is(err, mirror.ErrNotKept) && (errors.Is(err, syscall.ENOSPC) || !errors.Is(err, mirror.ErrOffline)):
+		return notKept(err)
 	case errors.Is(err, mirror.ErrNoMailbox):
 		return no(missing, "There is no such mailbox")
 	case errors.Is(err, mirror.ErrExpunged):
@@ -68,6 +71,15 @@ func translate(err error, missing imap.ResponseCode) *imap.Error {
 		return fromProvider(provider)
 	}
 	return no(imap.ResponseCodeServerBug, "Sealpost could not do that; its log says why")
+}
+
+// notKept refuses a deletion because of a legal hold whose archive did not take the message.
+func notKept(err error) *imap.Error {
+	text := "A legal hold stands and what was to be deleted could not be kept first, so nothing was deleted; "
+	if errors.Is(err, syscall.ENOSPC) {
+		return no(imap.ResponseCodeUnavailable, text+"the disk of Sealpost's state folder is full: free some and try again")
+	}
+	return no(imap.ResponseCodeUnavailable, text+"try again; Sealpost's log says why")
 }
 
 func refusalCode(r *bridge.Refusal) imap.ResponseCode {

@@ -17,11 +17,15 @@ type Numbers struct {
 	Duplicates  int `json:"duplicates"`
 	Withheld    int `json:"withheld"`
 	Exported    int `json:"exported"`
-	Documents   int `json:"documents"` // exported messages and what is attached to them
+	Documents   int `json:"documents"`      // exported messages and what is attached to them
+	Kept        int `json:"kept,omitempty"` // of Held: in no mailbox any more, but in the archive of a hold
 }
 
-func (n *Numbers) count(o Outcome, documents int) {
+func (n *Numbers) count(o Outcome, documents int, kept bool) {
 	n.Held++
+	if kept {
+		n.Kept++
+	}
 	n.Documents += documents
 	switch o {
 	case OutOfRange:
@@ -56,6 +60,7 @@ func (n *Numbers) add(m Numbers) {
 	n.Withheld += m.Withheld
 	n.Exported += m.Exported
 	n.Documents += m.Documents
+	n.Kept += m.Kept
 }
 
 // check says what of the numbers does not add up; asked is before copies are told apart.
@@ -103,17 +108,17 @@ func newAccounting(custodians, terms []string) *Accounting {
 }
 
 // count adds one message.
-func (a *Accounting) count(custodian string, o Outcome, documents int, hits []int) {
+func (a *Accounting) count(custodian string, o Outcome, documents int, kept bool, hits []int) {
 	for i := range a.Custodians {
 		if a.Custodians[i].Custodian != custodian {
 			continue
 		}
-		a.Custodians[i].count(o, documents)
+		a.Custodians[i].count(o, documents, kept)
 		for _, t := range hits {
 			a.Terms[t].Hits[i]++
 		}
 	}
-	a.Total.count(o, documents)
+	a.Total.count(o, documents, kept)
 }
 
 // check says what does not add up.
@@ -141,7 +146,7 @@ func (x *run) account(ctx context.Context) (*Accounting, error) {
 	a := newAccounting(x.Custodians, x.termTexts())
 	a.Stale = x.stale
 	err := x.job.each(ctx, func(r row) error {
-		a.count(r.Custodian, r.Outcome, len(r.Records), r.Hits)
+		a.count(r.Custodian, r.Outcome, len(r.Records), r.Kept != "", r.Hits)
 		return nil
 	})
 	if err == nil {

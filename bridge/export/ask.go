@@ -30,6 +30,8 @@ type Question struct {
 	// Stale, if not nil, is told of mailboxes whose state could not be compared with the provider's now: what is
 	// known of them is what was there at the last time.
 	Stale func(custodian, mailbox string)
+	// Archive, if not nil, is asked too: messages that are in no mailbox any more because a hold kept them.
+	Archive *Holds
 }
 
 // Outcome is what became of a message. Every message the mailboxes hold has exactly one.
@@ -53,25 +55,55 @@ type Answer struct {
 
 	family *family
 	blob   mirror.Blob
-	box    *mirror.Mailbox
-	mirror *mirror.Mirror
+	kept   *kept // in the archive; nil: in its mailbox
+	// content gives the message as opened, stored as the provider stores it: nil, nil if the archive has lost it.
+	content, stored func(ctx context.Context) (mirror.Blob, error)
 }
 
-// Ask calls f for every message of the custodians' mailboxes, in the order of custodians, mailboxes by name, and UIDs. It
-// fails if it cannot be complete: without the provider, if there is mail that was never opened (mirror.ErrOffline).
+// Departed says in words how and when the message left its mailbox, if it is in the archive of a hold; else "".
+func (a *Answer) Departed() string {
+	if a.kept == nil {
+		return ""
+	}
+	return a.kept.departed()
+}
+
+// Ask calls f for every message of the custodians' mailboxes, in the order of custodians, mailboxes by name, and UIDs, and after
+// each custodian's for those of the archive. It fails if it cannot be complete: without the provider, if there is mail that was never opened (mirror.ErrOffline).
 func (q Question) Ask(ctx context.Context, p Progress, f func(*Answer) error) error {
 	for _, c := range q.Custodians {
-		names, err := mailboxes(ctx, c.Mirror)
-		if err != nil {
-			return fmt.Errorf("mailboxes of %s: %w", c.Address, err)
-		}
-		for _, name := range names {
-			if err := q.askMailbox(ctx, c, name, p, f); err != nil {
-				return fmt.Errorf("mailbox %s of %s: %w", name, c.Address, err)
-			}
+		if err := q.askCustodian(ctx, c, p, f); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (q Question) askCustodian(ctx context.Context, c Custodian, p Progress, f func(*Answer) error) error {
+	names, err := mailboxes(ctx, c.Mirror)
+	if err != nil {
+		return fmt.Errorf("mailboxes of %s: %w", c.Address, err)
+	}
+	live := map[place]bool{}
+	for _, name := range names {
+		err := q.askMailbox(ctx, c, name, p, func(a *Answer) error {
+			if q.Archive != nil {
+				live[place{a.Mailbox, a.UIDValidity, uint32(a.UID)}] = true
+			}
+			return f(a)
+		})
+		if err != nil {
+			return fmt.Errorf("mailbox %s of %s: %w", name, c.Address, err)
+		}
+	}
+	if q.Archive == nil {
+		return nil
+	}
+	all, err := q.Archive.of(ctx, c.Address) // after the mailboxes: what is deleted meanwhile is in one of them
+	if err != nil {
+		return err
+	}
+	return q.askKept(ctx, c, live, all, p, f)
 }
 
 // Progress is told after each message; total is 0 while unknown.
@@ -162,7 +194,17 @@ func (a *asked) terms() []*query.Term {
 
 // answer decides about one message. s and failed are what the mirror has of it.
 func (a *asked) answer(ctx context.Context, m mirror.Message, s *mirror.Summary, failed error) (Answer, error) {
-	answer := Answer{Message: &Message{Custodian: a.custodian.Address, Mailbox: a.view.Name, UIDValidity: a.view.UIDValidity, UID: m.UID, Received: m.InternalDate}, box: a.box, mirror: a.custodian.Mirror}
+	answer := Answer{Message: &Message{Custodian: a.custodian.Address, Mailbox: a.view.Name, UIDValidity: a.view.UIDValidity, UID: m.UID, Received: m.InternalDate}}
+	answer.content = func(ctx context.Context) (mirror.Blob, error) {
+		content, err := a.box.Content(ctx, m.UID)
+		if err != nil {
+			return nil, err
+		}
+		return content.Message, nil
+	}
+	answer.stored = func(ctx context.Context) (mirror.Blob, error) {
+		return a.custodian.Mirror.Stored(ctx, a.view.Name, m.UID)
+	}
 	if failed != nil {
 		answer.Outcome, answer.Reason = Unavailable, unavailable(failed)
 		return answer, fatal(ctx, failed)
@@ -172,7 +214,7 @@ func (a *asked) answer(ctx context.Context, m mirror.Message, s *mirror.Summary,
 		return answer, err
 	}
 	answer.Message, answer.family = message, newFamily(message)
-	if sent := message.Sent(); !a.Since.IsZero() && sent.Before(a.Since) || !a.Until.IsZero() && !sent.Before(a.Until) {
+	if !a.covers(message) {
 		answer.Outcome = OutOfRange
 		return answer, nil
 	}
@@ -188,12 +230,7 @@ func (a *asked) answer(ctx context.Context, m mirror.Message, s *mirror.Summary,
 func (a *asked) decide(ctx context.Context, j *judged, answer *Answer) error {
 	truth := a.eval(j)
 	if j.Kind != mirror.Failed && (truth == query.Unknown || a.EachTerm && a.leavesOpen(j)) {
-		content, err := a.box.Content(ctx, j.UID)
-		if err != nil {
-			return err
-		}
-		answer.blob = content.Message
-		if err := j.family.read(ctx, content.Message); err != nil {
+		if _, err := answer.ensure(ctx); err != nil {
 			return err
 		}
 		j.read = true
@@ -281,10 +318,10 @@ func (a *Answer) ensure(ctx context.Context) (mirror.Blob, error) {
 	if a.blob != nil {
 		return a.blob, nil
 	}
-	content, err := a.box.Content(ctx, a.UID)
+	blob, err := a.content(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a.blob = content.Message
-	return a.blob, a.family.read(ctx, content.Message)
+	a.blob = blob
+	return blob, a.family.read(ctx, blob)
 }

@@ -173,7 +173,7 @@ func TestAskAgainstScan(t *testing.T) {
 		got := map[string]*Answer{}
 		funnel := newAccounting([]string{alice, bob}, nil)
 		check(t, q.Ask(t.Context(), quiet, func(a *Answer) error {
-			funnel.count(a.Custodian, a.Outcome, 0, nil)
+			funnel.count(a.Custodian, a.Outcome, 0, false, nil)
 			got[fmt.Sprint(a.Custodian, a.Mailbox, a.UID)] = &Answer{Outcome: a.Outcome, Hits: a.Hits}
 			return nil
 		}))

@@ -41,8 +41,9 @@ type Manifest struct {
 	Custody     string     `json:"custody"` // hex SHA-256 of the last line of the custody log
 	Encrypted   bool       `json:"encrypted"`
 	Accounting  Accounting `json:"accounting"`
-	Stamped     []string   `json:"stamped"` // files that say when: the same query makes all others again, byte for byte
-	Files       []File     `json:"files"`   // all but this, the list and its signature
+	Stamped     []string   `json:"stamped"`           // files that say when: the same query makes all others again, byte for byte
+	Sources     []Source   `json:"sources,omitempty"` // of a merged export: what it was made from
+	Files       []File     `json:"files"`             // all but this, the list and its signature
 }
 
 //go:embed how-to-verify.txt
@@ -87,7 +88,7 @@ func (x *run) close(ctx context.Context, a *Accounting) error {
 
 func (x *run) writeClosing(ctx context.Context) error {
 	values := map[string]any{"Signer": x.signer.Address, "Fingerprint": x.signer.Fingerprint, "Program": "sealpost " + x.o.Version,
-		"Begun": x.job.started.UTC().Format(time.RFC3339), "Query": x.Query, "Encrypted": x.sink.encrypt != nil}
+		"Begun": x.job.started.UTC().Format(time.RFC3339), "Query": x.Query, "Encrypted": x.sink.encrypt != nil, "Merged": len(x.sources)}
 	for _, t := range []table{
 		{custodyFile, func(ctx context.Context, w io.Writer) error { return x.job.custody(ctx, w) }},
 		{certificationFile, func(_ context.Context, w io.Writer) error {
@@ -116,7 +117,7 @@ func (x *run) writeClosing(ctx context.Context) error {
 // manifest collects all files.
 func (x *run) manifest(ctx context.Context, a *Accounting, closed time.Time) (*Manifest, error) {
 	m := &Manifest{Format: 1, Program: "sealpost " + x.o.Version, Signer: x.signer.Address, Fingerprint: x.signer.Fingerprint, Begun: x.job.started.UTC(),
-		Closed: closed, Clock: "the device's own clock", Encrypted: x.sink.encrypt != nil, Accounting: *a}
+		Closed: closed, Clock: "the device's own clock", Encrypted: x.sink.encrypt != nil, Accounting: *a, Sources: x.sources}
 	if m.Encrypted {
 		m.Accounting.Terms = nil // the manifest is in clear, the words that were looked for are not
 	}

@@ -63,7 +63,7 @@ func (c *contents) checkFiles(r *Record) error {
 	switch {
 	case native.SHA256 != r.SHA256 || native.Size != r.Size:
 		return fmt.Errorf("%s: the digest is not that of %s", r.DocID, r.Native)
-	case r.Parent != "" && r.CiphertextPath == "":
+	case r.CiphertextPath == "" && (r.Parent != "" || r.Deleted != ""):
 	case ciphertext.SHA256 != r.Ciphertext:
 		return fmt.Errorf("%s: the digest of the ciphertext is not that of %s", r.DocID, r.CiphertextPath)
 	case r.Encryption == "none" && r.Ciphertext != r.SHA256:

@@ -44,6 +44,7 @@ type Options struct {
 	DB         *store.DB
 	Audit      *audit.Log
 	Custodians []Custodian
+	Holds      *Holds // nil: none
 	Signer     func(address string) (Signer, error)
 	// Encrypt makes an OpenPGP message to certificates out of what is written; Close ends it.
 	Encrypt func(w io.Writer, certificates []byte) (io.WriteCloser, error)
@@ -85,6 +86,7 @@ func (d *Desk) question(r *Request) (Question, error) {
 	if err == nil {
 		q.Custodians, err = d.custodians(r)
 	}
+	q.Archive = d.o.Holds
 	return q, err
 }
 
@@ -178,7 +180,8 @@ type run struct {
 	resumed  bool
 	progress Progress
 	question Question
-	files    []File // that are no document's
+	files    []File   // that are no document's
+	sources  []Source // of a merged export
 }
 
 // Export writes the export, or goes on with one that was cut off. Errors of the request wrap ErrRequest; without the
@@ -222,8 +225,10 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 
 // open finds or makes the job and its folder, which must be empty at first.
 func (x *run) open(ctx context.Context) (err error) {
-	if x.signer, err = x.o.Signer(x.Custodians[0]); err != nil {
-		return err
+	if x.signer.Sign == nil {
+		if x.signer, err = x.o.Signer(x.Custodians[0]); err != nil {
+			return err
+		}
 	}
 	x.sink = &sink{dir: x.Directory}
 	if len(x.Certificates) > 0 {
@@ -300,7 +305,7 @@ func (x *run) clean(ctx context.Context) error {
 // write asks and writes the families that match.
 func (x *run) write(ctx context.Context, q Question) error {
 	err := q.Ask(ctx, x.progress, func(a *Answer) error {
-		r := row{Custodian: a.Custodian, Mailbox: a.Mailbox, Validity: a.UIDValidity, UID: uint32(a.UID), Outcome: a.Outcome, Reason: a.Reason}
+		r := row{Custodian: a.Custodian, Mailbox: a.Mailbox, Validity: a.UIDValidity, UID: uint32(a.UID), Outcome: a.Outcome, Reason: a.Reason, Kept: a.Departed()}
 		if x.resumed {
 			if known, err := x.job.known(ctx, r); known || err != nil {
 				return err

@@ -25,7 +25,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // desk is one on the rig whose clock stands still.
 func (r *rig) desk(now time.Time) *Desk {
 	clock := func() time.Time { return now }
-	return New(Options{DB: r.db, Audit: audit.New(r.db, clock), Custodians: r.custodians, Version: "test", Now: clock, CheckSignature: checkSignature,
+	return New(Options{DB: r.db, Audit: audit.New(r.db, clock), Holds: r.holds, Custodians: r.custodians, Version: "test", Now: clock, CheckSignature: checkSignature,
 		Signer: func(address string) (Signer, error) {
 			ring, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(bridgetest.SecretKey(alice)))
 			check(r.t, err)

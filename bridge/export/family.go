@@ -24,11 +24,13 @@ func (x *run) family(ctx context.Context, a *Answer, r *row) error {
 }
 
 func (x *run) writeFamily(ctx context.Context, a *Answer, r *row) error {
-	stored, err := a.mirror.Stored(ctx, a.Mailbox, a.UID)
+	stored, err := a.stored(ctx)
 	if err != nil {
 		return err
 	}
-	defer stored.Close()
+	if stored != nil {
+		defer stored.Close()
+	}
 	message, err := a.ensure(ctx)
 	if err != nil {
 		return err
@@ -40,7 +42,7 @@ func (x *run) writeFamily(ctx context.Context, a *Answer, r *row) error {
 		r.Outcome = Duplicate
 		return err
 	}
-	ciphertext, err := hashSource(stored)
+	ciphertext, err := storedHash(a, stored)
 	if err != nil {
 		return err
 	}
@@ -71,7 +73,7 @@ func (x *run) number(n int) string {
 }
 
 // document writes the files of one document of a family and describes it.
-func (x *run) document(a *Answer, i, first int, message, stored mimescan.Source) (*Record, error) {
+func (x *run) document(a *Answer, i, first int, message mimescan.Source, stored mirror.Blob) (*Record, error) {
 	d := a.family.documents[i]
 	r := &Record{DocID: x.number(first + i), BeginAttach: x.number(first), EndAttach: x.number(first + len(a.family.documents) - 1),
 		Custodian: a.Custodian, AllCustodians: []string{a.Custodian}, Folder: a.Mailbox, UID: uint32(a.UID), UIDValidity: a.UIDValidity,
@@ -97,6 +99,13 @@ func (x *run) document(a *Answer, i, first int, message, stored mimescan.Source)
 	if err := x.head(r, a, i, message); err != nil {
 		return nil, err
 	}
+	if i == 0 && a.kept != nil {
+		r.Deleted = a.Departed()
+		r.Exception = append(r.Exception, "kept by a hold: "+r.Deleted)
+		if stored == nil {
+			r.Exception = append(r.Exception, "what the provider had stored is lost; only what it said was kept")
+		}
+	}
 	return r, x.writeFiles(r, a, i, message, stored)
 }
 
@@ -121,7 +130,7 @@ func (x *run) head(r *Record, a *Answer, i int, message mimescan.Source) error {
 }
 
 // writeFiles writes the native file, the text, and of a message what the provider stores.
-func (x *run) writeFiles(r *Record, a *Answer, i int, message, stored mimescan.Source) error {
+func (x *run) writeFiles(r *Record, a *Answer, i int, message mimescan.Source, stored mirror.Blob) error {
 	d := a.family.documents[i]
 	native := func(w io.Writer) error {
 		_, err := io.Copy(w, nativeOf(a, i, message))
@@ -142,6 +151,9 @@ func (x *run) writeFiles(r *Record, a *Answer, i int, message, stored mimescan.S
 		return err
 	}
 	r.Text, r.Files = f.Path, append(r.Files, f)
+	if stored == nil {
+		return nil
+	}
 	f, err = x.sink.put("ciphertext/"+r.DocID+".eml", func(w io.Writer) error {
 		_, err := io.Copy(w, all(stored))
 		return err
@@ -164,6 +176,14 @@ func nativeOf(a *Answer, i int, message mimescan.Source) io.Reader {
 }
 
 func all(src mimescan.Source) io.Reader { return io.NewSectionReader(src, 0, src.Size()) }
+
+// storedHash is the digest of what the provider stores, also where that is lost and only its digest is known.
+func storedHash(a *Answer, stored mimescan.Source) (string, error) {
+	if a.kept != nil {
+		return a.kept.storedHash, nil
+	}
+	return hashSource(stored)
+}
 
 func hashSource(src mimescan.Source) (string, error) {
 	h := sha256.New()

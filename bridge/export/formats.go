@@ -160,7 +160,11 @@ func xmlText(s string) string {
 // writeMbox writes the originals one after the other (RFC 4155; "From " at the start of a line is quoted as mboxrd does, so
 // that it can be undone).
 func (x *run) writeMbox(ctx context.Context, w io.Writer) error {
-	return x.job.eachRecord(ctx, func(r *Record) error {
+	return x.mboxOf(ctx, w, func(f func(*Record) error) error { return x.job.eachRecord(ctx, f) })
+}
+
+func (x *run) mboxOf(ctx context.Context, w io.Writer, records eachRecord) error {
+	return records(func(r *Record) error {
 		if r.Parent != "" {
 			return nil
 		}
@@ -199,6 +203,9 @@ func (x *run) readBack(ctx context.Context, r *Record) ([]byte, error) {
 
 // again is a message's original from the mirror: what is encrypted for counsel cannot be read back here.
 func (x *run) again(ctx context.Context, r *Record) ([]byte, error) {
+	if r.Deleted != "" {
+		return x.o.Holds.again(ctx, r)
+	}
 	for _, c := range x.question.Custodians {
 		if c.Address != r.Custodian {
 			continue

@@ -27,6 +27,7 @@ type row struct {
 	Identity, Original string
 	Hits               []int
 	First              int
+	Kept               string // how and when it left its mailbox, of what a hold kept
 	Records            []Record
 	n                  int
 }
@@ -141,15 +142,15 @@ func (j *job) insert(ctx context.Context, tx *sql.Tx, r row) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO export_message (job, custodian, mailbox, validity, uid, n, outcome, reason, identity, original, hits, first, records)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		j.id, r.Custodian, r.Mailbox, r.Validity, r.UID, r.n, r.Outcome, r.Reason, r.Identity, r.Original, string(hits), r.First, string(records))
+	_, err = tx.ExecContext(ctx, `INSERT INTO export_message (job, custodian, mailbox, validity, uid, n, outcome, reason, identity, original, hits, first, records, kept)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		j.id, r.Custodian, r.Mailbox, r.Validity, r.UID, r.n, r.Outcome, r.Reason, r.Identity, r.Original, string(hits), r.First, string(records), r.Kept)
 	return err
 }
 
 // each calls f for every message that was looked at, in order.
 func (j *job) each(ctx context.Context, f func(row) error) error {
-	rows, err := j.db.Read().QueryContext(ctx, `SELECT n, custodian, mailbox, validity, uid, outcome, reason, identity, original, hits, first, records
+	rows, err := j.db.Read().QueryContext(ctx, `SELECT n, custodian, mailbox, validity, uid, outcome, reason, identity, original, hits, first, records, kept
 		FROM export_message WHERE job = ? ORDER BY n`, j.id)
 	if err != nil {
 		return store.Explain(err)
@@ -158,7 +159,7 @@ func (j *job) each(ctx context.Context, f func(row) error) error {
 	for rows.Next() {
 		var r row
 		var hits, records string
-		err := rows.Scan(&r.n, &r.Custodian, &r.Mailbox, &r.Validity, &r.UID, &r.Outcome, &r.Reason, &r.Identity, &r.Original, &hits, &r.First, &records)
+		err := rows.Scan(&r.n, &r.Custodian, &r.Mailbox, &r.Validity, &r.UID, &r.Outcome, &r.Reason, &r.Identity, &r.Original, &hits, &r.First, &records, &r.Kept)
 		if err == nil {
 			err = json.Unmarshal([]byte(hits), &r.Hits)
 		}

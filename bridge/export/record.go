@@ -54,6 +54,8 @@ type Record struct {
 	UID                           uint32
 	UIDValidity                   uint32
 	Files                         []File
+	Source                        string `json:",omitempty"` // in a merged export: the source, and the DOCID there
+	Deleted                       string `json:",omitempty"` // how and when it left its mailbox, of what a hold kept
 }
 
 // column is one of the load file.

@@ -41,6 +41,11 @@ type report struct {
 
 // writeReport writes the page for those who read.
 func (x *run) writeReport(ctx context.Context, w io.Writer, a *Accounting) error {
+	return x.reportOf(w, a, func(miss func(missing)) error { return x.eachMissing(ctx, miss) })
+}
+
+// reportOf writes the page; each calls its parameter for what is not there.
+func (x *run) reportOf(w io.Writer, a *Accounting, each func(miss func(missing)) error) error {
 	r := report{Request: x.Request, Accounting: a, Created: x.job.started.UTC().Format(time.RFC1123), Program: "sealpost " + x.o.Version,
 		Signer: x.signer.Address, Fingerprint: x.signer.Fingerprint, Bars: funnel(a.Total), Encrypted: x.sink.encrypt != nil, Understood: "everything"}
 	if x.question.Query != nil {
@@ -49,21 +54,25 @@ func (x *run) writeReport(ctx context.Context, w io.Writer, a *Accounting) error
 	for _, f := range x.files {
 		r.Files = append(r.Files, f.Path)
 	}
-	err := x.job.each(ctx, func(row row) error {
+	if err := each(r.miss); err != nil {
+		return err
+	}
+	return reportTemplate.Execute(w, r)
+}
+
+// eachMissing are the messages that could not be decided about, and what of documents is out of the ordinary.
+func (x *run) eachMissing(ctx context.Context, miss func(missing)) error {
+	return x.job.each(ctx, func(row row) error {
 		if row.Outcome == Undecided || row.Outcome == Unavailable {
-			r.miss(missing{row.Custodian, row.Mailbox, "", row.Reason})
+			miss(missing{row.Custodian, row.Mailbox, "", row.Reason})
 		}
 		for _, record := range row.Records {
 			for _, e := range record.Exception {
-				r.miss(missing{record.Custodian, record.Folder, record.DocID, e})
+				miss(missing{record.Custodian, record.Folder, record.DocID, e})
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return reportTemplate.Execute(w, r)
 }
 
 func (r *report) miss(m missing) {

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sealpost/sealpost/bridge/audit"
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 	"github.com/sealpost/sealpost/bridge/mimescan"
 	"github.com/sealpost/sealpost/bridge/mirror"
@@ -44,6 +45,8 @@ type rig struct {
 	provider   *bridgetest.Provider
 	db         *store.DB
 	custodians []Custodian
+	holds      *Holds
+	now        time.Time // of holds
 }
 
 // The stand-in for encryption: how stored messages begin that are encrypted, and that cannot be opened.
@@ -62,6 +65,9 @@ func newRig(t testing.TB) *rig {
 	r.db, err = store.Open(context.Background(), filepath.Join(t.TempDir(), "sealpost.db"), bytes.Repeat([]byte{7}, 32))
 	check(t, err)
 	t.Cleanup(func() { check(t, r.db.Close()) })
+	r.now = noon
+	clock := func() time.Time { return r.now }
+	r.holds = NewHolds(r.db, audit.New(r.db, clock), clock)
 	for _, u := range users {
 		r.custodians = append(r.custodians, Custodian{u.Address, r.mirror(u.Address)})
 	}
@@ -76,7 +82,7 @@ func (r *rig) mirror(address string) *mirror.Mirror {
 	up := upstream.New(upstream.Options{IMAP: at, Username: address, TLS: &tls.Config{RootCAs: roots},
 		Password: func(context.Context) (string, error) { return "secret", nil }, Timeout: 10 * time.Second})
 	r.t.Cleanup(func() { _ = up.Close() })
-	m, err := mirror.New(context.Background(), mirror.Options{DB: r.db, Account: address, Provider: up, Open: open,
+	m, err := mirror.New(context.Background(), mirror.Options{DB: r.db, Account: address, Provider: up, Open: open, Keeper: r.holds,
 		SpoolDir: r.t.TempDir(), Log: slog.New(slog.DiscardHandler)})
 	check(r.t, err)
 	return m

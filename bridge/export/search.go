@@ -25,10 +25,11 @@ type Hit struct {
 	Subject     string    `json:"subject"`
 	MessageID   string    `json:"message_id,omitempty"`
 	Reason      string    `json:"reason,omitempty"` // why it could not be decided about; "" for a match
+	Kept        string    `json:"kept,omitempty"`   // of what a hold kept: how and when it left its mailbox
 }
 
 func hitOf(a *Answer) Hit {
-	h := Hit{Custodian: a.Custodian, Mailbox: a.Mailbox, UIDValidity: a.UIDValidity, UID: uint32(a.UID), Sent: a.Sent().UTC(), Reason: a.Reason}
+	h := Hit{Custodian: a.Custodian, Mailbox: a.Mailbox, UIDValidity: a.UIDValidity, UID: uint32(a.UID), Sent: a.Sent().UTC(), Reason: a.Reason, Kept: a.Departed()}
 	if a.Header != nil {
 		h.From, h.Subject, h.MessageID = decoded(a.Header, "From"), a.Subject(), a.ID()
 	}
@@ -71,7 +72,7 @@ func (d *Desk) ask(ctx context.Context, q Question, counts *Accounting, p Progre
 	}
 	q.Stale = func(custodian, mailbox string) { counts.Stale = append(counts.Stale, custodian+" "+mailbox) }
 	err := q.Ask(ctx, p, func(a *Answer) error {
-		counts.count(a.Custodian, a.Outcome, 0, numbersOf(terms, a.Hits))
+		counts.count(a.Custodian, a.Outcome, 0, a.kept != nil, numbersOf(terms, a.Hits))
 		f(a)
 		return nil
 	})

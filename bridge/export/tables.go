@@ -47,6 +47,7 @@ func (x *run) tabulate(ctx context.Context) (*Accounting, error) {
 		{duplicatesFile, x.writeDuplicates},
 		{exceptionsFile, x.writeExceptions},
 		{privilegeFile, x.writePrivilege},
+		{holdsFile, x.writeHolds},
 		{reportFile, func(ctx context.Context, w io.Writer) error { return x.writeReport(ctx, w, accounting) }},
 	}
 	for _, optional := range []struct {
@@ -131,8 +132,8 @@ func writeCounts(w io.Writer, a *Accounting) error {
 	return out.Error()
 }
 
-// place are the columns that say where a message is.
-var place = []string{"CUSTODIAN", "FOLDER", "UIDVALIDITY", "UID"}
+// placeColumns are the columns that say where a message is.
+var placeColumns = []string{"CUSTODIAN", "FOLDER", "UIDVALIDITY", "UID"}
 
 func (r row) place() []string {
 	return []string{r.Custodian, r.Mailbox, strconv.FormatUint(uint64(r.Validity), 10), strconv.FormatUint(uint64(r.UID), 10)}
@@ -141,7 +142,7 @@ func (r row) place() []string {
 // csvOf writes the rows that line makes lines of.
 func (x *run) csvOf(ctx context.Context, w io.Writer, more []string, lines func(row) [][]string) error {
 	out := csv.NewWriter(w)
-	_ = out.Write(slices.Concat(place, more))
+	_ = out.Write(slices.Concat(placeColumns, more))
 	err := x.job.each(ctx, func(r row) error {
 		for _, line := range lines(r) {
 			if err := out.Write(slices.Concat(r.place(), line)); err != nil {
@@ -175,11 +176,19 @@ func (x *run) writePrivilege(ctx context.Context, w io.Writer) error {
 	})
 }
 
+// joined is a reason, and how the message left its mailbox if it did.
+func joined(reason, kept string) string {
+	if kept == "" {
+		return reason
+	}
+	return reason + "; kept by a hold: " + kept
+}
+
 // writeExceptions lists the messages that could not be decided about, then what of the exported documents is out of the ordinary.
 func (x *run) writeExceptions(ctx context.Context, w io.Writer) error {
 	return x.csvOf(ctx, w, []string{"DOCID", "OUTCOME", "REASON"}, func(r row) [][]string {
 		if r.Outcome == Undecided || r.Outcome == Unavailable {
-			return [][]string{{"", string(r.Outcome), r.Reason}}
+			return [][]string{{"", string(r.Outcome), joined(r.Reason, r.Kept)}}
 		}
 		var lines [][]string
 		for _, record := range r.Records {

@@ -197,6 +197,7 @@ func (v *verifier) contents() {
 		return
 	}
 	v.custody(&m)
+	v.mergedFrom(&m)
 	c := newContents(&m)
 	if err := v.documents(c); err != nil {
 		v.problem("%s: %v", documentsFile, err)

@@ -107,6 +107,9 @@ func (b *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 	if len(members) == 0 {
 		return nil
 	}
+	if err := b.keep(ctx, members, Expunged); err != nil {
+		return err
+	}
 	var gone []imap.UID
 	err := b.on(ctx, "expunge", s.UIDValidity, func(c *upstream.Conn) (err error) {
 		if err = expunge(c, members); err == nil {
@@ -203,6 +206,11 @@ func (b *box) transfer(ctx context.Context, s *Snapshot, uids imap.UIDSet, to st
 	to = canonical(to)
 	if len(members) == 0 {
 		return total, nil
+	}
+	if move {
+		if err := b.keep(ctx, members, Moved); err != nil {
+			return total, err
+		}
 	}
 	var gone []imap.UID
 	err := b.on(ctx, "copy or move messages", s.UIDValidity, func(c *upstream.Conn) error {

@@ -213,6 +213,9 @@ func (m *Mirror) saveList(ctx context.Context, list []MailboxInfo, subscriptions
 	for _, info := range known {
 		if !present[info.Name] {
 			gone = append(gone, info.Name)
+			if err := m.keepVanished(ctx, info.Name); err != nil {
+				return err
+			}
 		}
 	}
 	err = m.o.DB.Write(ctx, func(tx *sql.Tx) error {
@@ -279,14 +282,22 @@ func (m *Mirror) Create(ctx context.Context, name string, o *imap.CreateOptions)
 	})
 }
 
-// Delete removes a mailbox and its messages at the provider.
+// Delete removes a mailbox and its messages at the provider, once what holds ask for has been kept.
 func (m *Mirror) Delete(ctx context.Context, name string) error {
+	if err := m.keepAll(ctx, name, MailboxDeleted); err != nil {
+		return fmt.Errorf("delete mailbox %q: %w", name, err)
+	}
 	return m.changeList(ctx, "delete", name, func(c *upstream.Conn) error { return c.Delete(name).Wait() })
 }
 
 // Rename renames a mailbox and those below it. What is known of them stays known.
 func (m *Mirror) Rename(ctx context.Context, name, to string) error {
 	name = canonical(name)
+	if name == "INBOX" {
+		if err := m.keepAll(ctx, name, Moved); err != nil {
+			return fmt.Errorf("rename mailbox %q: %w", name, err)
+		}
+	}
 	return m.changeList(ctx, "rename", name, func(c *upstream.Conn) error {
 		if err := c.Rename(name, to, nil).Wait(); err != nil {
 			return err

@@ -65,6 +65,7 @@ type Options struct {
 	// Append then does not wait for the message that is being replaced.
 	Seal       func(ctx context.Context, mailbox string, validity uint32, uid imap.UID) error
 	ShouldSeal func(mailbox string) bool
+	Keeper     Keeper        // of what is deleted; nil: nothing is kept
 	HoldBack   time.Duration // how long a new clear message is held back for sealing; 0: 5 s
 	CacheSize  int64         // bytes of opened bodies kept; 0: 2 GiB
 	SpoolDir   string

@@ -106,6 +106,9 @@ func (s *stateSync) replace(ctx context.Context) error {
 	if now.validity == 0 {
 		next.recent = now.recent
 	}
+	if err := s.keepGone(ctx, s.notIn(nil)); err != nil {
+		return err
+	}
 	s.write.Lock()
 	defer s.write.Unlock()
 	_, rows := s.state()
@@ -185,6 +188,9 @@ func (s *stateSync) update(ctx context.Context) error {
 		next.uidnext = max(next.uidnext, m.UID+1)
 	}
 	drop, more, err := s.compare(rows, found)
+	if err == nil {
+		err = s.keepGone(ctx, drop)
+	}
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func TestSharedTablesAreThoseOfSQLite(t *testing.T) {
 
 // notShared are the tables that only the bridge of an account needs.
 var notShared = []string{
-	"chunk", "content", "digest", "export_custody", "export_job", "export_message", "mailbox", "message", "publication", "seal_journal", "sqlite_sequence",
+	"chunk", "content", "digest", "export_custody", "export_job", "export_message", "held_body", "held_by", "held_chunk", "held_message", "hold", "hold_custody", "mailbox", "message", "publication", "seal_journal", "sqlite_sequence",
 	"text_index", "text_index_config", "text_index_data", "text_index_docsize", "text_index_idx", "text_vocabulary",
 }
 

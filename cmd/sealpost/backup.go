@@ -25,7 +25,7 @@ type backupCmd struct {
 }
 
 func (backupCmd) Help() string {
-	return "Example:\n\n    sealpost backup create --out sealpost.asc\n\nMail is not in a backup: it is at the provider, encrypted to the keys that are."
+	return "Example:\n\n    sealpost backup create --out sealpost.asc\n\nMail is not in a backup, but for what legal holds have kept: it is at the provider, encrypted to the keys that are."
 }
 
 type backupCreateCmd struct {
@@ -33,6 +33,8 @@ type backupCreateCmd struct {
 	Code  string `name:"code-file" help:"File with a recovery code that you have already, for a newer backup under the same." type:"existingfile" placeholder:"FILE"`
 	Print string `help:"Also write a page to print, with the code: whoever has it and the backup has your mail. Remove it after printing." placeholder:"FILE.html"`
 	JSON  bool   `help:"Print JSON."`
+
+	WithoutArchive bool `help:"Leave out what legal holds have kept."`
 }
 
 func (backupCreateCmd) Help() string {
@@ -44,7 +46,10 @@ type backupCreated struct {
 	Code string `json:"code,omitempty"` // a new one
 }
 
-type backupParams struct{ Code string }
+type backupParams struct {
+	Code           string
+	WithoutArchive bool
+}
 
 var backupCreateOperation = operation[backupParams, []byte]{"backup-create", false, func(ctx context.Context, s *service, p backupParams, _ bridge.Progress) ([]byte, error) {
 	code, err := bridge.ParseRecoveryCode(p.Code)
@@ -56,7 +61,7 @@ var backupCreateOperation = operation[backupParams, []byte]{"backup-create", fal
 		return nil, err
 	}
 	var out bytes.Buffer
-	err = s.bridge.Backup(ctx, &out, code, more)
+	err = s.bridge.Backup(ctx, &out, code, more, p.WithoutArchive)
 	return out.Bytes(), err
 }}
 
@@ -97,7 +102,7 @@ func (c backupCreateCmd) Run(ctx context.Context, g *globals) error {
 			return fmt.Errorf("%s exists and is not overwritten; name another file", path)
 		}
 	}
-	data, err := call(ctx, g, backupCreateOperation, backupParams{string(code)})
+	data, err := call(ctx, g, backupCreateOperation, backupParams{string(code), c.WithoutArchive})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 type exportCmd struct {
 	Make   exportMakeCmd   `cmd:"" default:"withargs" help:"Export mail for others to check (the default)."`
 	Verify exportVerifyCmd `cmd:"" help:"Check an export, offline."`
+	Merge  exportMergeCmd  `cmd:"" help:"Make one export out of those of several devices."`
 }
 
 func (exportCmd) Help() string {
@@ -160,6 +161,9 @@ func printAccounting(g *globals, a *export.Accounting) {
 	}
 	if n.Exported+n.Duplicates+n.Withheld > 0 {
 		fmt.Fprintf(g.stdout, "%6d  duplicates\n%6d  withheld\n%6d  exported, %d documents\n", n.Duplicates, n.Withheld, n.Exported, n.Documents)
+	}
+	if n.Kept > 0 {
+		fmt.Fprintf(g.stdout, "%6d  of those looked at were deleted, and kept by a hold\n", n.Kept)
 	}
 	printStale(g, a)
 }

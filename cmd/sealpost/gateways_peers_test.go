@@ -261,6 +261,7 @@ func TestThreeGatewaysDieInTurn(t *testing.T) {
 	if out := one.must("outbox", "list"); strings.TrimSpace(out) != "" {
 		t.Errorf("the outbox holds %s", out)
 	}
+	one.must("backup", "create", "--out", one.path("backup"))
 	var contacts []struct{ Address, Fingerprint, Trust string }
 	if err := json.Unmarshal([]byte(one.must("contact", "list", "--json")), &contacts); err != nil {
 		t.Fatal(err)

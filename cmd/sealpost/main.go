@@ -56,6 +56,7 @@ type cli struct {
 	Prove     proveCmd     `cmd:"" help:"Fetch what the provider really stores and report what is readable there."`
 	Search    searchCmd    `cmd:"" help:"Find messages by what they say once decrypted."`
 	Export    exportCmd    `cmd:"" help:"Export mail so that others can check it: legal discovery."`
+	Hold      holdCmd      `cmd:"" help:"Legal holds: what matches and is deleted stays on this device."`
 	Audit     auditCmd     `cmd:"" help:"Show how your communication as a whole is protected, and where it is not."`
 	WKD       wkdCmd       `cmd:"" name:"wkd" help:"Publish certificates."`
 	Outbox    outboxCmd    `cmd:"" help:"Messages that still have to reach somebody."`

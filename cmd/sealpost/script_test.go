@@ -37,7 +37,7 @@ func runScripts(t *testing.T, dir string) {
 			"exits": exits, "until": until, "json": likeJSON, "plist": isPlist,
 			"account": addAccount, "daemon": startDaemon, "signal": signalDaemon, "ended": daemonEnded, "web": getFromDaemon,
 			"provider": provider, "deliver": deliver, "stored": stored, "submitted": submitted, "fault": fault, "wkd": directory, "vks": keyServer,
-			"submit": submit, "fetch": fetch, "append": appendMessage, "occupy": occupy, "damage": damage, "tmpfs": tmpfs, "fill": fill,
+			"submit": submit, "fetch": fetch, "append": appendMessage, "expunge": expunge, "occupy": occupy, "damage": damage, "tmpfs": tmpfs, "fill": fill,
 			"browse": browse, "gateway": addGateway, "relay": relay, "relayed": relayed,
 		},
 	})

@@ -42,6 +42,7 @@ func stored(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: stored USER MAILBOX")
 	}
+	fmt.Fprint(ts.Stdout(), "")
 	for _, m := range worldOf(ts).provider().Stored(addressOf(ts, args[0])) {
 		if m.Mailbox == args[1] {
 			printMessage(ts, m.UID, m.Flags, m.Bytes)
@@ -116,4 +117,26 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	for _, m := range messages {
 		printMessage(ts, uint32(m.UID), nil, m.FindBodySection(section))
 	}
+}
+
+// expunge USER MAILBOX: a mail client deletes all that is in a mailbox; the answer to "! expunge" goes to stderr.
+func expunge(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: expunge USER MAILBOX")
+	}
+	c, err := clientOf(ts, args[0]).imap()
+	ts.Check(err)
+	defer c.Close()
+	_, err = c.Select(args[1], nil).Wait()
+	ts.Check(err)
+	ts.Check(c.Store(imap.SeqSet{{Start: 1}}, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close())
+	err = c.Expunge().Close()
+	if !neg {
+		ts.Check(err)
+		return
+	}
+	if err == nil {
+		ts.Fatalf("it was done")
+	}
+	fmt.Fprintln(ts.Stderr(), err)
 }

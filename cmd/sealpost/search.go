@@ -87,6 +87,9 @@ func printFound(g *globals, f *export.Found) {
 
 func printHit(g *globals, h export.Hit) {
 	fmt.Fprintf(g.stdout, "%s  %s  %s %d  %s  %s", h.Sent.Format(time.DateOnly), h.Custodian, h.Mailbox, h.UID, h.From, h.Subject)
+	if h.Kept != "" {
+		fmt.Fprintf(g.stdout, "  [kept by a hold: %s]", h.Kept)
+	}
 	if h.Reason != "" {
 		fmt.Fprintf(g.stdout, "  (%s)", h.Reason)
 	}
