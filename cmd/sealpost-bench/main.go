@@ -31,13 +31,16 @@ type options struct {
 	repeat  int
 	out     string
 	json    bool
+	gateway bool
+	quick   bool
 	timeout time.Duration
 }
 
 func parseFlags() (options, error) {
 	var o options
 	sizes := flag.String("sizes", "1000,10000,100000", "messages in the mailboxes, comma-separated")
-	quick := flag.Bool("quick", false, "a smoke test: 1,000 messages, few repetitions")
+	flag.BoolVar(&o.quick, "quick", false, "a smoke test: 1,000 messages, few repetitions")
+	flag.BoolVar(&o.gateway, "gateway", false, "measure the gateway instead: alone, and beside Postfix (as root); see docs/operations.md")
 	flag.IntVar(&o.repeat, "repeat", 9, "repetitions of each command after one warm-up (slow ones are repeated less)")
 	flag.StringVar(&o.out, "out", "", "also write the tables between the markers of this page")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
@@ -46,7 +49,7 @@ func parseFlags() (options, error) {
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q; see -help", flag.Arg(0))
 	}
-	if *quick {
+	if o.quick {
 		*sizes, o.repeat = "1000", fewest
 	}
 	for _, text := range strings.Split(*sizes, ",") {
@@ -68,6 +71,13 @@ func run() error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	if o.gateway {
+		rep, err := gatewayRun(ctx, o)
+		if err != nil {
+			return err
+		}
+		return publish(o, rep)
+	}
 	rep, err := measureSizes(ctx, o)
 	if err != nil && len(rep.Results) == 0 {
 		return err
@@ -140,7 +150,7 @@ func load() string {
 }
 
 // publish prints the report, and puts it into the page if one is named.
-func publish(o options, rep report) error {
+func publish(o options, rep interface{ markdown() string }) error {
 	if o.json {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// gatewayReport is what gatewayRun has measured.
+type gatewayReport struct {
+	report
+	Sizings []sizing     `json:"sizings"`
+	Paths   []pathResult `json:"paths"`
+}
+
+// markdown is the report as tables.
+func (r gatewayReport) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Measured %s at %s: %d cores (%s), %s. Load average before and after: %s, %s.\n", r.When, r.Commit, r.Cores, r.Processor, r.Go, r.LoadBefore, r.LoadAfter)
+	b.WriteString("\n| gateway alone | size | messages a second and core | memory after warm-up | at the end | peak |\n|---|--:|--:|--:|--:|--:|\n")
+	for _, s := range r.Sizings {
+		fmt.Fprintf(&b, "| %s | %s | %.3g | %d MB | %d MB | %d MB |\n", s.Kind, sizeName(s.Size), s.PerCore, s.Warm>>20, s.End>>20, s.Peak>>20)
+	}
+	if len(r.Paths) == 0 {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "\n| path, messages of %s | messages a second | gateway / path |\n|---|--:|--:|\n", sizeName(pathSize))
+	rate := map[string]float64{}
+	for _, p := range r.Paths {
+		rate[p.Name] = p.PerSecond
+	}
+	for _, p := range r.Paths {
+		fmt.Fprintf(&b, "| %s | %.3g | %.2g |\n", pathTitles[p.Name], p.PerSecond, rate["gateway"]/p.PerSecond)
+	}
+	fmt.Fprintf(&b, "\nTargets: 20 times the filter that starts gpg: %s; half of the same path without a filter: %s.\n",
+		verdictOf(rate["gateway"] >= 20*rate["gpg"]), verdictOf(rate["gateway"] >= rate["two"]/2))
+	return b.String()
+}
+
+var pathTitles = map[string]string{
+	"direct": "Postfix alone, one pass", "two": "Postfix, two passes, no filter between them", "gateway": "Postfix, the gateway, Postfix", "gpg": "Postfix, a filter that starts gpg, Postfix",
+}
+
+func verdictOf(met bool) string {
+	if met {
+		return "met"
+	}
+	return "missed"
+}
+
+func sizeName(bytes int) string {
+	if bytes >= 1_000_000 {
+		return fmt.Sprintf("%d MB", bytes/1_000_000)
+	}
+	return fmt.Sprintf("%d kB", bytes/1000)
+}
