@@ -20,6 +20,8 @@ const (
 	maxRings = 2000
 	// ringLasts is how soon a gateway sees what another one, or a command beside it, has done to a user's keys.
 	ringLasts = time.Minute
+	// maintained is how often a user's keys are looked after, while he sends.
+	maintained = 12 * time.Hour
 )
 
 // ErrNotHosted says that an address is in none of the gateway's domains.
@@ -30,11 +32,14 @@ var ErrNotHosted = errors.New("the gateway does not host this address")
 type hosted struct {
 	bridge  *Bridge
 	rings   *expirable.LRU[string, *keyring.Ring]
+	kept    *expirable.LRU[string, bool] // whose keys were looked after
 	opening singleflight.Group
 }
 
 func newHosted(b *Bridge) *hosted {
-	return &hosted{bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts)}
+	return &hosted{
+		bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts), kept: expirable.NewLRU[string, bool](maxRings, nil, maintained),
+	}
 }
 
 // ring of a user; it may be empty.
@@ -64,6 +69,10 @@ func (h *hosted) sending(ctx context.Context, address string) (*keyring.Ring, er
 		return nil, err
 	}
 	if len(ring.List()) > 0 {
+		if h.kept.Contains(address) {
+			return ring, nil
+		}
+		h.kept.Add(address, true)
 		_, err = ring.Maintain(ctx, namesOf(address), h.bridge.now())
 		return ring, err
 	}

@@ -247,10 +247,11 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	if group[0].Rule == ruleCiphertext {
 		return s.copyFor(m, group)
 	}
-	options, err := s.encryptOptions(m, group)
+	options, giveBack, err := s.encryptOptions(m, group)
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
+	defer giveBack()
 	body := spool.New(s.bridge.spoolDir)
 	if err := s.encrypt(body, m, options); err != nil {
 		_ = body.Close()
@@ -259,19 +260,21 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	return parcel{to: addresses(group), body: body}, nil
 }
 
-func (s *sender) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
+// encryptOptions lends the signer's key until giveBack.
+func (s *sender) encryptOptions(m *outgoing, group []recipient) (o pgpmime.EncryptOptions, giveBack func(), err error) {
 	regime := s.origin.regime(m.author)
-	o := pgpmime.EncryptOptions{Headers: regime.Headers, Recipients: slices.Clone(regime.Archive), Time: s.bridge.now()}
+	giveBack = func() {}
+	o = pgpmime.EncryptOptions{Headers: regime.Headers, Recipients: slices.Clone(regime.Archive), Time: s.bridge.now()}
 	ring := s.origin.ringOf(m)
 	if ring != nil {
-		own, signer, err := ring.For(m.author, s.bridge.now())
-		if err != nil {
-			return pgpmime.EncryptOptions{}, err
+		var own *keydisc.Certificate
+		if own, o.Signer, giveBack, err = ring.For(m.author, s.bridge.now()); err != nil {
+			return o, nil, err
 		}
 		if o.Autocrypt, err = autocryptFor(m.author, own); err != nil {
-			return pgpmime.EncryptOptions{}, err
+			giveBack()
+			return o, nil, err
 		}
-		o.Signer = signer
 		if group[0].visible {
 			o.Recipients = append(o.Recipients, own)
 		}
@@ -282,7 +285,7 @@ func (s *sender) encryptOptions(m *outgoing, group []recipient) (pgpmime.Encrypt
 			o.Gossip = append(o.Gossip, pgpmime.Gossip{Address: r.Address, Certificate: r.lookup.Certificate})
 		}
 	}
-	return o, nil
+	return o, giveBack, nil
 }
 
 // autocryptFor is the value of the Autocrypt field, "" for none. It is about the address in From
@@ -480,9 +483,13 @@ func (s *sender) detail(m *outgoing, r recipient, mixed bool) string {
 	return strings.Join(details, "; ")
 }
 
+// useLasts is how exactly the last use of a certificate is known.
+const useLasts = time.Minute
+
 func (s *sender) noteUse(ctx context.Context, recipients []recipient) {
 	for _, r := range recipients {
-		if r.Decision != Encrypt || r.lookup.Source == sourceOwn || r.lookup.Source == sourcePartner {
+		noted := s.bridge.now().Sub(r.lookup.LastUsed) < useLasts
+		if r.Decision != Encrypt || noted || r.lookup.Source == sourceOwn || r.lookup.Source == sourcePartner {
 			continue
 		}
 		if err := s.bridge.contacts.Used(ctx, r.Address, s.bridge.now()); err != nil {

@@ -151,10 +151,11 @@ func (g *Gateway) mailQuestion(ctx context.Context, address string, c *keydisc.C
 	if err != nil {
 		return err
 	}
-	_, signer, err := ring.For(normalized(g.options.Submission), g.bridge.now())
+	_, signer, giveBack, err := ring.For(normalized(g.options.Submission), g.bridge.now())
 	if err != nil {
 		return err
 	}
+	defer giveBack()
 	plain, body := spool.New(g.bridge.spoolDir), spool.New(g.bridge.spoolDir)
 	defer plain.Close()
 	defer body.Close()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -37,6 +38,10 @@ type Certificate struct {
 	expires     time.Time
 	partial     bool          // see isPartial
 	spare       spareEntities // see Borrow
+
+	// What was worked out last: the same is asked for every message of a busy correspondence.
+	checked atomic.Pointer[checked]
+	single  atomic.Pointer[single]
 }
 
 // ErrSecretKey says that the input holds secret key material, which does not
@@ -193,6 +198,12 @@ func (c *Certificate) Expires() time.Time { return c.expires }
 // certificates may.
 func (c *Certificate) HasKeyID(id uint64) bool { return slices.Contains(c.keyIDs, id) }
 
+// single is an answer of ForAddress.
+type single struct {
+	address     string // normalised
+	certificate *Certificate
+}
+
 // ForAddress is the certificate with only the user IDs of that address; an error if it has none.
 func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 	want, err := NormalizeAddress(address)
@@ -201,6 +212,9 @@ func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 	}
 	if !slices.Contains(c.addresses, want) {
 		return nil, &UnusableError{c.fingerprint, ReasonAddress, "it is not for " + want}
+	}
+	if last := c.single.Load(); last != nil && last.address == want {
+		return last.certificate, nil
 	}
 	e, err := c.Entity()
 	if err != nil {
@@ -211,7 +225,11 @@ func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 			delete(e.Identities, name)
 		}
 	}
-	return fromEntity(e)
+	one, err := fromEntity(e)
+	if err == nil {
+		c.single.Store(&single{want, one})
+	}
+	return one, err
 }
 
 // Entity is a fresh copy for go-crypto: an Entity is not safe for concurrent use, so
@@ -316,9 +334,25 @@ type UnusableError struct {
 
 func (e *UnusableError) Error() string { return string(e.Fingerprint) + ": " + e.Detail }
 
+// checked is an answer of Check.
+type checked struct {
+	address string
+	second  int64 // OpenPGP knows no shorter time
+	err     error
+}
+
 // Check says whether mail to address may be encrypted to the certificate at that time.
 // The error is an *UnusableError.
 func (c *Certificate) Check(address string, at time.Time) error {
+	if last := c.checked.Load(); last != nil && last.address == address && last.second == at.Unix() {
+		return last.err
+	}
+	err := c.check(address, at)
+	c.checked.Store(&checked{address, at.Unix(), err})
+	return err
+}
+
+func (c *Certificate) check(address string, at time.Time) error {
 	unusable := func(r Reason, detail string) error { return &UnusableError{c.fingerprint, r, detail} }
 	want, err := NormalizeAddress(address)
 	if err != nil || !slices.Contains(c.addresses, want) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 )
@@ -73,7 +76,62 @@ func comparePaths(ctx context.Context, dir, binary string, quick bool) (results 
 		return nil, err
 	}
 	defer m.stop()
-	return m.rounds(ctx, s, quick)
+	if results, err = m.rounds(ctx, s, quick); err != nil {
+		return results, err
+	}
+	alone, err := m.filtersAlone(ctx, d, s, quick)
+	return append(results, alone...), err
+}
+
+// filtersAlone are both filters between a load and the sink, without Postfix, in rounds that take turns.
+func (m *mta) filtersAlone(ctx context.Context, d *daemon, s *sink, quick bool) ([]pathResult, error) {
+	home := filepath.Join(filepath.Dir(m.dir), "filter")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return nil, err
+	}
+	g, err := startGateway(ctx, program{binary: d.cmd.Path, home: home})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = g.daemon.stop() }()
+	message := plainOf(pathSize)
+	gateway, gpg := pathResult{Name: "gateway alone", Messages: 2000}, pathResult{Name: "gpg alone", Messages: 80}
+	if quick {
+		gateway.Messages, gpg.Messages = 200, 20
+	}
+	for range pathRounds {
+		begin := time.Now()
+		if err := handIn(ctx, g.out, gatewayUser, []string{gatewayFriend}, message, gateway.Messages, 8); err != nil {
+			return nil, err
+		}
+		gateway.PerSecond = max(gateway.PerSecond, float64(gateway.Messages)/time.Since(begin).Seconds())
+		begin = time.Now()
+		if err := m.filterAlone(ctx, s, message, gpg.Messages); err != nil {
+			return nil, err
+		}
+		gpg.PerSecond = max(gpg.PerSecond, float64(gpg.Messages)/time.Since(begin).Seconds())
+		progress("filters alone: gateway %.0f a second, gpg %.0f", gateway.PerSecond, gpg.PerSecond)
+	}
+	return []pathResult{gateway, gpg}, nil
+}
+
+// filterAlone starts the script for each message, as pipe(8) does.
+func (m *mta) filterAlone(ctx context.Context, s *sink, message []byte, count int) error {
+	_, port, _ := strings.Cut(s.address, ":")
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for range count {
+		group.Go(func() error {
+			filter := exec.CommandContext(ctx, "setpriv", "--reuid=mail", "--regid=mail", "--clear-groups", filepath.Join(m.dir, "filter"), gatewayUser, gatewayFriend)
+			filter.Env = append(os.Environ(), "BACK="+port)
+			filter.Stdin = bytes.NewReader(message)
+			if out, err := filter.CombinedOutput(); err != nil {
+				return fmt.Errorf("filter: %w: %s", err, out)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // rounds measures all paths in turns.
@@ -241,7 +299,7 @@ gpg --batch --quiet --trust-model always --no-auto-key-locate --armor --sign --e
   printf -- '\n--=_gpg--\n'
 } | python3 -c '
 import smtplib, sys
-smtplib.SMTP("127.0.0.1", ` + m.ports["back"] + `).sendmail(sys.argv[1], [sys.argv[2]], sys.stdin.buffer.read())' "$1" "$2" || exit 75
+smtplib.SMTP("127.0.0.1", '"${BACK:-` + m.ports["back"] + `}"').sendmail(sys.argv[1], [sys.argv[2]], sys.stdin.buffer.read())' "$1" "$2" || exit 75
 `
 }
 

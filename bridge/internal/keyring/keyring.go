@@ -96,6 +96,7 @@ type ownKey struct {
 	secret      []byte
 	sealKey     []byte
 	certificate *keydisc.Certificate
+	signers     *lentKeys // lists of this key alone
 }
 
 // Open loads the keys of an account (there may be none yet).
@@ -112,7 +113,7 @@ func (r *Ring) sealName(fingerprint string) string { return "key:" + r.account +
 
 // newOwnKey reads a serialized, unlocked secret key.
 func newOwnKey(secret []byte, p Profile, primary bool) (ownKey, error) {
-	k := ownKey{secret: secret}
+	k := ownKey{secret: secret, signers: &lentKeys{}}
 	entity, err := k.entity()
 	if err != nil {
 		return k, err
