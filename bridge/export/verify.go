@@ -24,16 +24,19 @@ type CheckSignature func(certificates, data, signature []byte) (fingerprint stri
 type VerifyOptions struct {
 	Certificates   []byte // of the signer, got over another way; nil: the one in the export
 	Trusted        string // fingerprint the signer must have; "": any
+	Authority      []byte // certificates of the time-stamping authority, PEM; nil: those in the token
 	CheckSignature CheckSignature
 }
 
 // Verification is what was found out about an export.
 type Verification struct {
-	Files       int      `json:"files"`       // looked at
-	Documents   int      `json:"documents"`   // described in it; 0 if they are encrypted
-	Fingerprint string   `json:"fingerprint"` // of the key that signed the list of files; "" if that is not signed
-	Compared    bool     `json:"compared"`    // with a fingerprint or certificate from outside the export
-	Problems    []string `json:"problems"`
+	Files       int        `json:"files"`               // looked at
+	Documents   int        `json:"documents"`           // described in it; 0 if they are encrypted
+	Fingerprint string     `json:"fingerprint"`         // of the key that signed the list of files; "" if that is not signed
+	Compared    bool       `json:"compared"`            // with a fingerprint or certificate from outside the export
+	Stamp       *Stamp     `json:"stamp,omitempty"`     // what a time-stamping authority says; nil: none was asked
+	HandOvers   []HandOver `json:"handovers,omitempty"` // to whom it was given
+	Problems    []string   `json:"problems"`
 }
 
 // maxList bounds what is read into memory of an export: lists, not mail.
@@ -69,6 +72,8 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (*Verification, er
 		return nil, err
 	}
 	v.signature(list)
+	v.stamp(ctx, list)
+	v.handOvers(list)
 	v.parseSums(list)
 	if err := v.files(ctx); err != nil {
 		return nil, err
@@ -146,7 +151,7 @@ func (v *verifier) files(ctx context.Context) error {
 		seen[path] = true
 		want, listed := v.sums[path]
 		switch {
-		case path == sumsFile || path == signatureFile:
+		case !listed && v.beside(path):
 		case !listed:
 			v.problem("%s was added: it is not in the list of files", path)
 		case !d.Type().IsRegular():

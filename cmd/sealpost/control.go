@@ -70,6 +70,7 @@ func handlers(s *service) http.Handler {
 	handle(mux, s, exportOperation)
 	handle(mux, s, exportCountOperation)
 	handle(mux, s, exportMergeOperation)
+	handle(mux, s, exportHandoverOperation)
 	handle(mux, s, holdAddOperation)
 	handle(mux, s, holdListOperation)
 	handle(mux, s, holdReleaseOperation)

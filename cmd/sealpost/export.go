@@ -15,6 +15,9 @@ type exportCmd struct {
 	Make   exportMakeCmd   `cmd:"" default:"withargs" help:"Export mail for others to check (the default)."`
 	Verify exportVerifyCmd `cmd:"" help:"Check an export, offline."`
 	Merge  exportMergeCmd  `cmd:"" help:"Make one export out of those of several devices."`
+
+	Timestamp exportTimestampCmd `cmd:"" help:"Have a time-stamping authority say that an export is there now (RFC 3161)."`
+	Handover  exportHandoverCmd  `cmd:"" help:"Record to whom an export was given."`
 }
 
 func (exportCmd) Help() string {

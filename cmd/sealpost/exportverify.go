@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/sealpost/sealpost/bridge"
 	"github.com/sealpost/sealpost/bridge/export"
@@ -13,6 +14,7 @@ type exportVerifyCmd struct {
 	Dir         string `arg:"" help:"Folder of the export." type:"existingdir"`
 	Certificate string `help:"Certificate of the signer, got over another way." placeholder:"FILE" type:"existingfile"`
 	Fingerprint string `help:"Fingerprint the signer must have." placeholder:"HEX"`
+	TSA         string `name:"tsa-certificate" help:"Certificates of the time-stamping authority, PEM." placeholder:"FILE" type:"existingfile"`
 	JSON        bool   `help:"Print JSON."`
 }
 
@@ -34,6 +36,13 @@ func (c exportVerifyCmd) Run(ctx context.Context, g *globals) error {
 			return err
 		}
 		o.Certificates = data
+	}
+	if c.TSA != "" {
+		data, err := os.ReadFile(c.TSA)
+		if err != nil {
+			return err
+		}
+		o.Authority = data
 	}
 	v, err := export.Verify(ctx, c.Dir, o)
 	if err != nil {
@@ -61,6 +70,15 @@ func printVerification(g *globals, v *export.Verification) {
 	fmt.Fprintf(g.stdout, "%d files, each as it was signed by %s.\n", v.Files, v.Fingerprint)
 	if v.Documents > 0 {
 		fmt.Fprintf(g.stdout, "%d documents; families are whole and the numbers add up.\n", v.Documents)
+	}
+	if s := v.Stamp; s != nil {
+		fmt.Fprintf(g.stdout, "It was there on %s, says %s.\n", s.Time.Format(time.RFC3339), s.Authority)
+		if !s.Compared {
+			fmt.Fprintln(g.stdout, "That authority's certificate is the one in the token: compare it with one you got over another way (--tsa-certificate).")
+		}
+	}
+	for _, h := range v.HandOvers {
+		fmt.Fprintf(g.stdout, "Handed over on %s to %s. %s\n", h.Time, h.To, h.Note)
 	}
 	if !v.Compared {
 		fmt.Fprintln(g.stdout, "The certificate is the one in the export: compare that fingerprint with one you got over another way (--fingerprint).")
