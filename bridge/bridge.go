@@ -38,6 +38,7 @@ type Options struct {
 	Gateway      *GatewayOptions // nil: none
 	Policy       Policy
 	Keydisc      keydisc.Options // Log and Now are filled in
+	Announce     []string        // who is told of exports before they begin
 	UseAutocrypt bool            // certificates in Autocrypt fields count
 	Lists        []contacts.List // in which organisations vouch for certificates
 	VerifyEvery  time.Duration   // how long a comparison counts as recent; 0: for ever
@@ -80,10 +81,12 @@ type Bridge struct {
 	journal  *journal
 	policy   atomic.Pointer[Policy]
 	keepLog  time.Duration
-	accounts []*Account
-	devices  []*Device
-	gateway  *Gateway // nil: none
-	logins   logins
+
+	announceTo []string // of exports
+	accounts   []*Account
+	devices    []*Device
+	gateway    *Gateway // nil: none
+	logins     logins
 
 	trustChanged chan struct{} // see followTrust
 }
@@ -160,6 +163,7 @@ func (b *Bridge) assemble(ctx context.Context, o Options) (err error) {
 	b.holds = export.NewHolds(b.db, b.audit, b.now)
 	b.metrics = metrics.New()
 	b.SetPolicy(o.Policy)
+	b.announceTo = o.Announce
 	for _, part := range []func(context.Context, Options) error{b.openContacts, b.openOutbox, b.openAccounts, b.openDevices, b.openGateway} {
 		if err := part(ctx, o); err != nil {
 			return err

@@ -2,8 +2,10 @@ package bridge
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/export"
@@ -17,10 +19,27 @@ func (b *Bridge) Discovery(version string) *export.Desk {
 		Encrypt: func(w io.Writer, certificates []byte) (io.WriteCloser, error) {
 			return encryptFile(w, certificates, b.now())
 		}}
+	if len(b.announceTo) > 0 {
+		o.Announce = b.announce
+	}
 	for _, a := range b.accounts {
 		o.Custodians = append(o.Custodians, export.Custodian{Address: a.Address(), Mirror: a.mirror})
 	}
 	return export.New(o)
+}
+
+// announce mails a notice from the account to those who have to know of exports.
+func (b *Bridge) announce(ctx context.Context, account, what string) error {
+	a, ok := b.Account(account)
+	if !ok {
+		return fmt.Errorf("there is no account %s", account)
+	}
+	text := "From: <" + a.Address() + ">\r\nTo: <" + strings.Join(b.announceTo, ">, <") + ">\r\nSubject: Notice of an export\r\nAuto-Submitted: auto-generated\r\n" +
+		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + what + "\r\n"
+	if err := a.Submit(ctx, Envelope{From: a.Address(), To: b.announceTo}, strings.NewReader(text)); err != nil {
+		return fmt.Errorf("the notice to %s was not sent: %w", strings.Join(b.announceTo, ", "), err)
+	}
+	return nil
 }
 
 // exportSigner is the account's key.

@@ -67,6 +67,11 @@ func (c *checker) config(cfg *Config) {
 	c.devices(cfg)
 	c.lanListener("local.devices", cfg.Local.Devices)
 	c.gateway(cfg.Gateway)
+	for _, address := range cfg.Discovery.Announce {
+		if !isAddress(address) {
+			c.bad("discovery.announce", fmt.Sprintf("%q is not a mail address", address), "write it as name@example.org")
+		}
+	}
 }
 
 func (c *checker) database(cfg *Config) {

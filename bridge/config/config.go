@@ -23,6 +23,13 @@ type Config struct {
 	Database Database  `toml:"database"`
 	Devices  []Device  `toml:"device"`
 	Gateway  Gateway   `toml:"gateway"`
+
+	Discovery Discovery `toml:"discovery"`
+}
+
+// Discovery is about exports for others.
+type Discovery struct {
+	Announce []string `toml:"announce"` // who is told by mail before an export begins
 }
 
 // Database is where contacts, keys, the log and the outbox are kept.

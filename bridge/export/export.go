@@ -11,6 +11,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +46,9 @@ type Options struct {
 	Audit      *audit.Log
 	Custodians []Custodian
 	Holds      *Holds // nil: none
-	Signer     func(address string) (Signer, error)
+	// Announce tells those who must know that an export of an account's mail begins; without them knowing none is made. nil: nobody has to.
+	Announce func(ctx context.Context, account, what string) error
+	Signer   func(address string) (Signer, error)
 	// Encrypt makes an OpenPGP message to certificates out of what is written; Close ends it.
 	Encrypt func(w io.Writer, certificates []byte) (io.WriteCloser, error)
 	// CheckSignature is that of VerifyOptions: an export is verified before it counts as done.
@@ -208,6 +211,9 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 	if err := x.open(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.announce(ctx, x.Custodians, "An export", r.Since, r.Until); err != nil {
+		return nil, err
+	}
 	x.question, q.EachTerm = q, true
 	q.Stale = func(custodian, mailbox string) { x.stale = append(x.stale, custodian+" "+mailbox) }
 	if err := x.write(ctx, q); err != nil {
@@ -221,6 +227,23 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 		return nil, fmt.Errorf("export to %s: %w", r.Directory, err)
 	}
 	return accounting, nil
+}
+
+// announce says of whose mail an export is made, and of what time, not what is looked for.
+func (d *Desk) announce(ctx context.Context, accounts []string, what, since, until string) error {
+	if d.o.Announce == nil {
+		return nil
+	}
+	text := fmt.Sprintf("%s for legal discovery of the mail of %s begins on this device at %s.", what, strings.Join(accounts, ", "), d.o.Now().UTC().Format(time.RFC3339))
+	if since != "" || until != "" {
+		text += fmt.Sprintf(" It is about the time from %s to %s.", cmp.Or(since, "the beginning"), cmp.Or(until, "now"))
+	}
+	for _, account := range accounts {
+		if err := d.o.Announce(ctx, account, text); err != nil {
+			return fmt.Errorf("nothing is exported, because those who have to know could not be told: %w", err)
+		}
+	}
+	return nil
 }
 
 // open finds or makes the job and its folder, which must be empty at first.

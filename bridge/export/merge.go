@@ -78,6 +78,9 @@ func (d *Desk) Merge(ctx context.Context, r MergeRequest, p Progress) (*Accounti
 	if err := m.begin(ctx, r); err != nil {
 		return nil, err
 	}
+	if err := d.announce(ctx, []string{d.o.Custodians[0].Address}, "A merge of exports", "", ""); err != nil {
+		return nil, err
+	}
 	accounting, err := m.make(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("merge into %s: %w", r.Directory, err)

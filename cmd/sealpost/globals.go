@@ -75,6 +75,7 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 		Policy:       policyOf(cfg.Policy),
 		Keydisc:      finderOptions(cfg.Keydisc),
 		KeepLog:      time.Duration(cfg.Policy.KeepLog),
+		Announce:     cfg.Discovery.Announce,
 		UseAutocrypt: slices.Contains(cfg.Keydisc.Methods, "autocrypt"),
 		VerifyEvery:  time.Duration(cfg.Policy.VerifyEvery),
 		Log:          log,
