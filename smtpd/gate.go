@@ -26,9 +26,10 @@ type gate struct {
 	secure bool
 
 	// Of the library's goroutine alone.
-	pending  []byte // passed on but not read yet
-	received int64  // octets of the message being received
-	failures int    // wrong passwords so far
+	pending  []byte       // passed on but not read yet
+	received int64        // octets of the message being received
+	lines    contentLines // of that message
+	failures int          // wrong passwords so far
 
 	ehlo      bool            // the reply to EHLO is being written
 	challenge bool            // the next line answers a challenge of AUTH (RFC 4954 §4)
@@ -98,12 +99,15 @@ func (g *gate) body(line []byte) error {
 	if g.received > 2*g.limit+1<<20 {
 		return g.end("552 5.3.4 Message too large")
 	}
+	if g.e.s.o.Devices {
+		line = g.lines.next(line)
+	}
 	g.pending = line
 	return nil
 }
 
 func (g *gate) command(line []byte) error {
-	g.received = 0
+	g.received, g.lines = 0, contentLines{}
 	if bytes.ContainsFunc(bytes.TrimRight(line, "\r\n"), isControl) {
 		return g.reply("500 5.5.2 Control characters in a command")
 	}

@@ -35,6 +35,8 @@ type Options struct {
 	// MaxMessageSize is what EHLO announces (RFC 1870), in bytes, asked anew for every EHLO; the
 	// account's own limit decides. nil, or 0 or less: SIZE without a number.
 	MaxMessageSize func() int64
+	// Devices have what they write read with some patience; see contentLines.
+	Devices bool
 	// Relay takes mail from MTAs in place of Login; LMTP: it gives an answer for each recipient (RFC 2033).
 	Relay   Relay
 	LMTP    bool

@@ -54,6 +54,8 @@ func play(t *testing.T, steps []string) {
 	var r *rig
 	if words := strings.Fields(steps[0]); len(words) > 1 && words[1] == "relay" {
 		r = startRelay(t, words[2:])
+	} else if len(words) > 1 && words[1] == "device" {
+		r = startWith(t, func(o *Options, _ *fake) { o.AllowInsecureAuth, o.Devices = true, true })
 	} else {
 		r = start(t, steps[0] != "# secure")
 	}

@@ -197,7 +197,7 @@ func (d *services) mailServer(name string, l net.Listener, tlsConfig *tls.Config
 	}
 	s := smtpd.New(smtpd.Options{
 		Login: d.login(name == "devices"), MaxMessageSize: d.service.bridge.MaxMessageSize,
-		TLS: tlsConfig, AllowInsecureAuth: loopback || name == "devices", Log: d.log,
+		TLS: tlsConfig, AllowInsecureAuth: loopback || name == "devices", Devices: name == "devices", Log: d.log,
 	})
 	d.shutdown = append(d.shutdown, s.Shutdown)
 	if name == "smtps" {
