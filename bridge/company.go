@@ -16,6 +16,8 @@ type Company struct {
 	Groups  []PolicyGroup     // in the order in which they apply
 	Users   []PolicyLevel     // Name: the address
 	Tenants map[string]string // by domain, in ASCII; none: all domains are one company
+	// Partners are certificates of other gateways, by their domains: for recipients who have none of their own.
+	Partners map[string]*keydisc.Certificate
 }
 
 // PolicyLevel is one step. The zero value changes nothing.

@@ -24,6 +24,9 @@ func (g *Gateway) Published(ctx context.Context, domain, hash string) (address s
 		return "", nil, err
 	}
 	certificates, err := g.users.certificates(ctx, address)
+	if err != nil {
+		return "", nil, err
+	}
 	for _, c := range certificates {
 		one, err := c.ForAddress(address)
 		if err != nil {
@@ -31,15 +34,18 @@ func (g *Gateway) Published(ctx context.Context, domain, hash string) (address s
 		}
 		certificate = append(certificate, one.Bytes()...)
 	}
-	return address, certificate, err
+	return address, certificate, nil
 }
 
 // certificates of a user, the one to use first: what he has mailed in, as long as it is good, else that of the key that speaks for him, and
 // what he had mailed in, which others may still have. ErrNoKey if there is none.
 func (h *hosted) certificates(ctx context.Context, address string) ([]*keydisc.Certificate, error) {
 	own, good, err := h.submitted(ctx, address)
-	if good || err != nil {
-		return []*keydisc.Certificate{own}, err
+	if err != nil {
+		return nil, err
+	}
+	if good {
+		return []*keydisc.Certificate{own}, nil
 	}
 	ring, err := h.ring(ctx, address)
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/sealpost/sealpost/bridge/mimescan"
 	"github.com/sealpost/sealpost/bridge/outbox"
 	"github.com/sealpost/sealpost/bridge/upstream"
-	"github.com/sealpost/sealpost/keydisc"
 )
 
 // A gateway stands beside a company's MTA, which hands it what leaves the company (gateway_outbound.go) and what comes in
@@ -31,9 +30,8 @@ type GatewayOptions struct {
 	CAFile            string     // extra roots for the next hops
 	Headers           HeaderMode // of what is encrypted; "" is baseline
 	Company           Company
-	Partners          map[string]*keydisc.Certificate // of other gateways, by their domains: for recipients who have none of their own
-	Pass              []string                        // addresses and domains whose users open their mail themselves
-	Submission        string                          // the address of the Web Key Service; "": none
+	Pass              []string // addresses and domains whose users open their mail themselves
+	Submission        string   // the address of the Web Key Service; "": none
 }
 
 // Gateway relays mail for the users of its domains. Safe for concurrent use.
@@ -79,8 +77,7 @@ func (b *Bridge) openGateway(ctx context.Context, o Options) error {
 	g.sender = sender{bridge: b, log: log, origin: g}
 	g.in = sender{bridge: b, log: b.log.With("account", gatewayInbound), origin: inbound{g}}
 	b.gateway = g
-	g.SetCompany(o.Gateway.Company)
-	return errors.Join(g.enrolAll(ctx), g.openSubmissionKey(ctx), g.openDomainKeys(ctx))
+	return errors.Join(g.SetCompany(ctx, o.Gateway.Company), g.enrolAll(ctx), g.openSubmissionKey(ctx))
 }
 
 // Gateway of this installation; false if it has none.
@@ -158,7 +155,15 @@ func (g *Gateway) neverSent(m *outgoing) []string {
 }
 
 // SetCompany replaces the company's policy for messages handed in from now on.
-func (g *Gateway) SetCompany(c Company) { g.company.Store(&c) }
+func (g *Gateway) SetCompany(ctx context.Context, c Company) error {
+	if len(c.Partners) > 0 {
+		if err := g.openDomainKeys(ctx); err != nil {
+			return err
+		}
+	}
+	g.company.Store(&c)
+	return nil
+}
 
 // regime implements origin. The levels are about the gateway's own users.
 func (g *Gateway) regime(author string) Regime {

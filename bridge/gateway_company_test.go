@@ -19,6 +19,13 @@ func fixedCertificate(t *testing.T, address string) *keydisc.Certificate {
 	return certificates[0]
 }
 
+func (c *company) company(policy Company) {
+	c.t.Helper()
+	if err := c.gateway.SetCompany(c.t.Context(), policy); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // entries are what the log says about recipients: "account > recipient decision rule detail".
 func (c *company) entries() (all []string) {
 	c.t.Helper()
@@ -36,7 +43,7 @@ func (c *company) entries() (all []string) {
 func TestArchiveIsSeen(t *testing.T) {
 	c := newCompany(t, lmtp)
 	archive := fixedCertificate(t, carol)
-	c.gateway.SetCompany(Company{Groups: []PolicyGroup{{Members: []string{erin}, PolicyLevel: PolicyLevel{Name: "legal", Archive: []*keydisc.Certificate{archive}}}}})
+	c.company(Company{Groups: []PolicyGroup{{Members: []string{erin}, PolicyLevel: PolicyLevel{Name: "legal", Archive: []*keydisc.Certificate{archive}}}}})
 	c.leave(Envelope{From: erin, To: []string{bob, dave, "bcc@bravo.test"}}, message(erin, bob, "archived", secretBody), true)
 	sent := c.out.For(bob)[0]
 	if !slices.ContainsFunc(keyIDs(t, bridgetest.Submission{Bytes: sent}), archive.HasKeyID) {
@@ -65,10 +72,7 @@ func TestArchiveIsSeen(t *testing.T) {
 // TestPartnersUseDomainCertificates: two companies with gateways, whose users have no keys.
 func TestPartnersUseDomainCertificates(t *testing.T) {
 	c := newCompany(t, lmtp)
-	c.gateway.options.Partners = map[string]*keydisc.Certificate{"delta.test": fixedCertificate(t, carol)}
-	if err := c.gateway.openDomainKeys(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	c.company(Company{Partners: map[string]*keydisc.Certificate{"delta.test": fixedCertificate(t, carol)}})
 	c.wkd.Fail(500) // nobody can say whether dave has a certificate
 	c.leave(Envelope{From: alice, To: []string{dave}}, message(alice, dave, "partner", secretBody), true)
 	if len(c.out.For(dave)) != 1 {
@@ -100,7 +104,7 @@ func TestPartnersUseDomainCertificates(t *testing.T) {
 // TestOwnCertificateComesBeforeTheDomains: and one that may not be used is not replaced by the domain's.
 func TestOwnCertificateComesBeforeTheDomains(t *testing.T) {
 	c := newCompany(t, lmtp)
-	c.gateway.options.Partners = map[string]*keydisc.Certificate{"bravo.test": fixedCertificate(t, carol)}
+	c.company(Company{Partners: map[string]*keydisc.Certificate{"bravo.test": fixedCertificate(t, carol)}})
 	c.leave(Envelope{From: alice, To: []string{bob}}, message(alice, bob, "own", secretBody), true)
 	if fate := c.fateOf(bob, "", ""); fate != "encrypted good" {
 		t.Errorf("bob's copy is %s", fate)
@@ -117,7 +121,7 @@ func TestOwnCertificateComesBeforeTheDomains(t *testing.T) {
 func TestTenantsAreApart(t *testing.T) {
 	c := newCompany(t, lmtp)
 	c.gateway.options.Domains = []string{"alpha.test", "echo.test"}
-	c.gateway.SetCompany(Company{Tenants: map[string]string{"alpha.test": "one", "echo.test": "two"}, Domains: []PolicyLevel{{Name: "alpha.test", Encrypt: Require}}})
+	c.company(Company{Tenants: map[string]string{"alpha.test": "one", "echo.test": "two"}, Domains: []PolicyLevel{{Name: "alpha.test", Encrypt: Require}}})
 	other, keyless := "olga@echo.test", "paul@echo.test"
 	c.userKey(other)
 	text := message(alice, other, "tenants", secretBody)

@@ -23,14 +23,11 @@ const domainUser = "gateway"
 
 // partnerOf is the certificate for a whole domain; nil if there is none.
 func (g *Gateway) partnerOf(address string) *keydisc.Certificate {
-	return g.options.Partners[domainOf(normalized(address))]
+	return g.company.Load().Partners[domainOf(normalized(address))]
 }
 
-// openDomainKeys makes the keys of the gateway's own domains, once there are partners to use them.
+// openDomainKeys makes the keys of the gateway's own domains, which partners will use.
 func (g *Gateway) openDomainKeys(ctx context.Context) error {
-	if len(g.options.Partners) == 0 {
-		return nil
-	}
 	var errs []error
 	for _, domain := range g.Domains() {
 		_, err := g.users.sending(ctx, domainRing(domain))

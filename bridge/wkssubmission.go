@@ -27,7 +27,7 @@ import (
 const (
 	submissionLasts = 72 * time.Hour // for the answer
 	maxSubmission   = 1 << 20        // bytes of a certificate
-	maxSubmissions  = 20             // that wait, of one address: whoever floods it is slowed down
+	maxSubmissions  = 20             // in an hour, for one address: whoever floods it is slowed down
 )
 
 // isSubmission says whether an address is that of the gateway's Web Key Service.
@@ -106,6 +106,9 @@ func (g *Gateway) askBack(ctx context.Context, data []byte) error {
 	}
 	for _, address := range addresses {
 		one, err := certificates[0].ForAddress(address)
+		if known, revoked := g.revocation(ctx, address, certificates[0]); known != nil && revoked {
+			return g.spread(ctx, address, known)
+		}
 		if err == nil {
 			err = one.Check(address, g.bridge.now())
 		}
@@ -126,11 +129,12 @@ func (g *Gateway) ask(ctx context.Context, address string, c *keydisc.Certificat
 			return err
 		}
 		var waiting int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM submission WHERE address = ?`, address).Scan(&waiting); err != nil {
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM submission WHERE address = ? AND fingerprint <> ? AND asked > ?`,
+			address, string(c.Fingerprint()), now.Add(-time.Hour).UnixNano()).Scan(&waiting); err != nil {
 			return err
 		}
 		if waiting >= maxSubmissions {
-			return &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " wait for an answer; try again in some days"}
+			return &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " were mailed in; try again in an hour"}
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (address, fingerprint) DO UPDATE SET certificate = excluded.certificate, nonce = excluded.nonce, asked = excluded.asked`,
@@ -174,7 +178,31 @@ func (g *Gateway) mailQuestion(ctx context.Context, address string, c *keydisc.C
 	return nil
 }
 
-// confirm publishes what an answer confirms.
+// revocation is the certificate that a user has mailed in before, with what another copy of it says, and whether that revokes it.
+func (g *Gateway) revocation(ctx context.Context, address string, copy *keydisc.Certificate) (known *keydisc.Certificate, revoked bool) {
+	own, _, err := g.users.submitted(ctx, address)
+	if err != nil || own == nil || own.Fingerprint() != copy.Fingerprint() || !copy.Revoked(g.bridge.now()) {
+		return nil, false
+	}
+	known, err = own.Update(copy)
+	return known, err == nil && known.Revoked(g.bridge.now())
+}
+
+// spread publishes a revocation: it is signed by the key itself, so nobody need be asked, and nobody could read the question.
+func (g *Gateway) spread(ctx context.Context, address string, c *keydisc.Certificate) error {
+	err := g.bridge.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE submitted_certificate SET certificate = ? WHERE address = ?`, c.Bytes(), address)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return g.bridge.audit.Append(ctx, audit.Entry{
+		Time: g.bridge.now(), Account: address, Event: "key", Fingerprint: string(c.Fingerprint()), Detail: "revoked by the user",
+	})
+}
+
+// confirm publishes what an answer confirms. The same answer again changes nothing: its reply may have got lost.
 func (g *Gateway) confirm(ctx context.Context, text []byte) error {
 	answer, err := keydisc.ParseConfirmationResponse(text)
 	if err != nil {
@@ -194,7 +222,7 @@ func (g *Gateway) confirm(ctx context.Context, text []byte) error {
 		if err := enrol(ctx, tx, answer.Address); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE address = ?`, answer.Address); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE address = ? AND nonce <> ?`, answer.Address, answer.Nonce); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO submitted_certificate (address, certificate, confirmed) VALUES (?, ?, ?)

@@ -1,11 +1,17 @@
 package bridge
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
@@ -91,8 +97,8 @@ func TestUsersMailInTheirCertificate(t *testing.T) {
 	if got := c.directory("alice"); len(got) != 1 || got[0].Fingerprint() != "EB5F4E94C9B00981A6AFF84F7C096B5E4C989488" {
 		t.Fatalf("the directory has %v", got)
 	}
-	if answer := c.mailIn(alice, wksType, response(alice, nonce)); answer != string(ReasonMalformed) {
-		t.Errorf("a second answer is answered %q", answer)
+	if answer := c.mailIn(alice, wksType, response(alice, nonce)); answer != "" {
+		t.Errorf("the same answer again is answered %q", answer)
 	}
 
 	c.inside.Forget()
@@ -105,6 +111,37 @@ func TestUsersMailInTheirCertificate(t *testing.T) {
 	c.leave(Envelope{From: alice, To: []string{bob}}, plain, true)
 	if fate := c.fateOf(bob, "", plain); fate != "encrypted none" {
 		t.Errorf("her mail is %s", fate)
+	}
+}
+
+// TestRevocationsAreMailedIn: nobody is asked, and the gateway keeps the key again.
+func TestRevocationsAreMailedIn(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.mailIn(alice, "application/pgp-keys", string(bridgetest.PublicKey(alice)))
+	c.mailIn(alice, wksType, response(alice, c.question()))
+	c.inside.Forget()
+	key := c.secretKeys(alice)[0]
+	if err := key.Revoke(packet.KeyRetired, "", &packet.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	var revoked strings.Builder
+	armored, err := armor.Encode(&revoked, openpgp.PublicKeyType, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(key.Serialize(armored), armored.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if answer := c.mailIn(alice, "application/pgp-keys", revoked.String()); answer != "" || len(c.inside.For(alice)) > 0 {
+		t.Fatalf("it is answered %q, and she is asked %d times", answer, len(c.inside.For(alice)))
+	}
+	c.userKey(alice)
+	got := c.directory("alice")
+	if len(got) != 2 || got[0].Revoked(c.bridge.now()) || !got[1].Revoked(c.bridge.now()) {
+		t.Errorf("the directory has %v", got)
+	}
+	if own, err := c.gateway.keepsOwnKey(t.Context(), alice); own || err != nil {
+		t.Errorf("she still keeps her key: %v", err)
 	}
 }
 
@@ -135,5 +172,52 @@ func TestDirectoryMakesNoKeys(t *testing.T) {
 	}
 	if users, err := c.gateway.Users(t.Context()); err != nil || len(users) != 1 {
 		t.Errorf("keys of %v, %v", users, err)
+	}
+}
+
+// TestDirectoryWithoutAnAnswer: what cannot be read is "ask again", not "there is none", and ends nothing.
+func TestDirectoryWithoutAnAnswer(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.userKey(alice)
+	c.write(`INSERT INTO submitted_certificate (address, certificate, confirmed) VALUES (?, ?, 0)`, alice, []byte("damaged"))
+	_, data, err := c.gateway.Published(t.Context(), "alpha.test", keydisc.WKDHash("alice"))
+	if err == nil || errors.Is(err, ErrNoKey) || data != nil {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+}
+
+// TestSendingItAgainIsNotOneMore: whoever lost the question gets another, however many others were mailed in for the address.
+func TestSendingItAgainIsNotOneMore(t *testing.T) {
+	c := newCompany(t, lmtp)
+	send := func() string {
+		return c.mailIn(alice, "application/pgp-keys", string(bridgetest.PublicKey(alice)))
+	}
+	if answer := send(); answer != "" {
+		t.Fatal(answer)
+	}
+	another := func(i int) {
+		c.write(`INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)`,
+			alice, fmt.Sprint(i), []byte{}, fmt.Sprint(i), c.bridge.now().UnixNano())
+	}
+	for i := range maxSubmissions - 1 {
+		another(i)
+	}
+	if answer := send(); answer != "" {
+		t.Errorf("her own is answered %q", answer)
+	}
+	c.write(`DELETE FROM submission WHERE fingerprint = ?`, "EB5F4E94C9B00981A6AFF84F7C096B5E4C989488")
+	another(maxSubmissions)
+	if answer := send(); answer != string(ReasonRate) {
+		t.Errorf("one more is answered %q", answer)
+	}
+}
+
+func (c *company) write(statement string, values ...any) {
+	c.t.Helper()
+	if err := c.bridge.db.Write(c.t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(c.t.Context(), statement, values...)
+		return err
+	}); err != nil {
+		c.t.Fatal(err)
 	}
 }

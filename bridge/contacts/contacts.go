@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -86,6 +87,7 @@ type Book struct {
 	ctx     context.Context // of the searches, which may outlive the call that began them
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	lists   atomic.Pointer[[]List]
 
 	mu       sync.Mutex
 	closed   bool
@@ -105,7 +107,9 @@ func New(o Options) *Book {
 		o.Changed = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Book{options: o, ctx: ctx, cancel: cancel, searches: map[string]*search{}, learned: map[string]lesson{}}
+	b := &Book{options: o, ctx: ctx, cancel: cancel, searches: map[string]*search{}, learned: map[string]lesson{}}
+	b.SetLists(o.Lists)
+	return b
 }
 
 // Close ends the searches under way and waits for them. It may be called twice; the error is always nil.

@@ -30,10 +30,15 @@ type ListState struct {
 // ErrReplayed says that a list is older than what was taken in before.
 var ErrReplayed = errors.New("the list was signed before the one known already; an old one may have been put in its place")
 
+// SetLists replaces the configured lists; FollowLists has the contacts follow them.
+func (b *Book) SetLists(lists []List) { b.lists.Store(&lists) }
+
+func (b *Book) configured() []List { return *b.lists.Load() }
+
 // Lists says how the configured lists are, in their order.
 func (b *Book) Lists(ctx context.Context) ([]ListState, error) {
 	var states []ListState
-	for _, l := range b.options.Lists {
+	for _, l := range b.configured() {
 		s, err := loadList(ctx, b.options.DB.Read(), l)
 		if err != nil {
 			return nil, store.Explain(err)
@@ -98,7 +103,7 @@ func (b *Book) FollowLists(ctx context.Context) error {
 }
 
 func (b *Book) followConfigured(ctx context.Context) error {
-	for _, l := range b.options.Lists {
+	for _, l := range b.configured() {
 		s, err := loadList(ctx, b.options.DB.Read(), l)
 		if err != nil {
 			return store.Explain(err)
@@ -309,7 +314,7 @@ func (b *Book) dropLists(ctx context.Context) error {
 		if err := rows.Scan(&url, &authority); err != nil {
 			return err
 		}
-		if !b.configured(url, authority) {
+		if !b.isConfigured(url, authority) {
 			gone = append(gone, [2]string{url, authority})
 		}
 	}
@@ -321,8 +326,8 @@ func (b *Book) dropLists(ctx context.Context) error {
 	return rows.Err()
 }
 
-func (b *Book) configured(url, authority string) bool {
-	for _, l := range b.options.Lists {
+func (b *Book) isConfigured(url, authority string) bool {
+	for _, l := range b.configured() {
 		if l.URL == url && string(l.authority()) == authority {
 			return true
 		}

@@ -38,7 +38,8 @@ func (f *countingFinder) List(context.Context, keydisc.ListSource) (*keydisc.Lis
 func crowd(t *testing.T, size int) (*world, *countingFinder) {
 	t.Helper()
 	w, f := newWorld(t), &countingFinder{conclusive: true}
-	w.book.options.Finder, w.book.options.Lists = f, nil
+	w.book.options.Finder = f
+	w.book.SetLists(nil)
 	var more []string
 	for i := range size {
 		more = append(more, fmt.Sprintf("c%d@bravo.test", i))
@@ -202,10 +203,10 @@ func TestListsChangeStanding(t *testing.T) {
 	follows("lapsed", Pinned, "")
 	w.must(w.step("list bob"))
 	follows("signed again", Verified, staff(t).URL)
-	w.book.options.Lists = nil
+	w.book.SetLists(nil)
 	w.must(w.book.FollowLists(t.Context()))
 	follows("no longer configured", Pinned, "")
-	w.book.options.Lists = []List{staff(t)}
+	w.book.SetLists([]List{staff(t)})
 	if c, _, _ := w.book.Get(t.Context(), bob); c.Trust != Pinned {
 		t.Error("what it said is still known")
 	}
@@ -215,7 +216,9 @@ func TestListsChangeStanding(t *testing.T) {
 func TestListIsAwaited(t *testing.T) {
 	w := newWorld(t)
 	w.must(w.step("lookup bob@bravo.test = none unknown none-never"))
-	w.book.options.Lists[0].URL = "https://bravo.test/another"
+	another := staff(t)
+	another.URL = "https://bravo.test/another"
+	w.book.SetLists([]List{another})
 	w.must(w.step("lookup bob@bravo.test = none unknown inconclusive-never"))
 	w.must(w.step("lookup alice@alpha.test = none unknown none-never"))
 	w.must(w.step("import bob2 = bob@bravo.test"))
@@ -233,7 +236,9 @@ func TestListsAreHeldToTheConfiguration(t *testing.T) {
 		w.must(w.step("list bob"))
 		w.must(w.step("lookup bob@bravo.test = bob list verified usable"))
 		w.now.Add(int64(time.Hour))
-		change(&w.book.options.Lists[0])
+		changed := staff(t)
+		change(&changed)
+		w.book.SetLists([]List{changed})
 		if c, _, err := w.book.Get(t.Context(), bob); err != nil || c.Trust != Pinned {
 			t.Errorf("%s: %+v %v", name, c, err)
 		}

@@ -115,7 +115,7 @@ func (r *record) adopt(at time.Time) error {
 // awaited is a list that may speak about the address and was never taken in: until then nobody knows what it says. nil if there
 // is none.
 func (b *Book) awaited(ctx context.Context, address string) error {
-	for _, l := range b.options.Lists {
+	for _, l := range b.configured() {
 		if !l.Covers(address) {
 			continue
 		}
@@ -134,7 +134,7 @@ func (b *Book) awaited(ctx context.Context, address string) error {
 func (b *Book) load(ctx context.Context, q querier, address string) (record, error) {
 	r, err := load(ctx, q, address)
 	r.every = b.options.VerifyEvery
-	if err != nil || len(b.options.Lists) == 0 {
+	if err != nil || len(b.configured()) == 0 {
 		return r, err
 	}
 	r.vouches, err = b.vouches(ctx, q, address)
@@ -155,7 +155,7 @@ func (b *Book) loadAll(ctx context.Context, q querier) ([]record, error) {
 // vouches are what the lists in force say of an address.
 func (b *Book) vouches(ctx context.Context, q querier, address string) (all []vouch, err error) {
 	now := b.options.Now()
-	for _, l := range b.options.Lists {
+	for _, l := range b.configured() {
 		if !l.Covers(address) {
 			continue
 		}

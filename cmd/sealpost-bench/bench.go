@@ -45,24 +45,35 @@ func clearUser(count int) string     { return fmt.Sprintf("clear%d@bench.test", 
 // size measures with a mailbox of count messages, and removes it.
 func (b *bench) size(ctx context.Context, count int) (res result, err error) {
 	res.Messages = count
-	home := filepath.Join(b.dir, fmt.Sprintf("home%d", count))
-	if err := os.Mkdir(home, 0o700); err != nil {
+	p, done, err := b.prepared(ctx, count)
+	if err != nil {
 		return res, err
 	}
-	defer func() {
-		err = errors.Join(err, os.RemoveAll(home), b.provider.remove(encryptedUser(count)), b.provider.remove(clearUser(count)))
-	}()
-	p := program{b.binary, home}
-	if err := errors.Join(b.provider.prepare(encryptedUser(count)), b.provider.prepare(clearUser(count))); err != nil {
-		return res, err
-	}
-	if err := p.init(ctx, b.provider, encryptedUser(count)); err != nil {
-		return res, err
-	}
+	defer func() { err = errors.Join(err, done()) }()
 	if err := b.fill(ctx, p, &res); err != nil {
 		return res, err
 	}
 	return res, b.serve(ctx, p, &res)
+}
+
+// prepared is a bridge with an account; done removes it and its mailboxes.
+func (b *bench) prepared(ctx context.Context, count int) (p program, done func() error, err error) {
+	home := filepath.Join(b.dir, fmt.Sprintf("home%d", count))
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return p, nil, err
+	}
+	done = func() error {
+		return errors.Join(os.RemoveAll(home), b.provider.remove(encryptedUser(count)), b.provider.remove(clearUser(count)))
+	}
+	p = program{b.binary, home}
+	err = errors.Join(b.provider.prepare(encryptedUser(count)), b.provider.prepare(clearUser(count)))
+	if err == nil {
+		err = p.init(ctx, b.provider, encryptedUser(count))
+	}
+	if err != nil {
+		return p, nil, errors.Join(err, done())
+	}
+	return p, done, nil
 }
 
 // fill writes the messages and lets a new daemon read them all. How fast they can be decrypted is measured

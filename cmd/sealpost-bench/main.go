@@ -32,6 +32,7 @@ type options struct {
 	out     string
 	json    bool
 	gateway bool
+	export  bool
 	quick   bool
 	timeout time.Duration
 }
@@ -40,6 +41,7 @@ func parseFlags() (options, error) {
 	var o options
 	sizes := flag.String("sizes", "1000,10000,100000", "messages in the mailboxes, comma-separated")
 	flag.BoolVar(&o.quick, "quick", false, "a smoke test: 1,000 messages, few repetitions")
+	flag.BoolVar(&o.export, "export", false, "measure exports for legal discovery instead; see docs/discovery.md")
 	flag.BoolVar(&o.gateway, "gateway", false, "measure the gateway instead: alone, and beside Postfix (as root); see docs/operations.md")
 	flag.IntVar(&o.repeat, "repeat", 9, "repetitions of each command after one warm-up (slow ones are repeated less)")
 	flag.StringVar(&o.out, "out", "", "also write the tables between the markers of this page")
@@ -71,6 +73,13 @@ func run() error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	if o.export {
+		rep, err := exportRun(ctx, o)
+		if err != nil {
+			return err
+		}
+		return publish(o, rep)
+	}
 	if o.gateway {
 		rep, err := gatewayRun(ctx, o)
 		if err != nil {
@@ -88,39 +97,47 @@ func run() error {
 // measureSizes returns what it has, also with an error.
 func measureSizes(ctx context.Context, o options) (rep report, err error) {
 	rep = newReport(ctx)
+	err = withBench(ctx, o, func(b *bench) error {
+		for _, n := range o.sizes {
+			one, err := b.size(ctx, n)
+			if err != nil {
+				return fmt.Errorf("%d messages: %w", n, err)
+			}
+			rep.Results = append(rep.Results, one)
+		}
+		return nil
+	})
+	rep.LoadAfter = load()
+	return rep, err
+}
+
+// withBench builds the daemon and starts a provider for f.
+func withBench(ctx context.Context, o options, f func(*bench) error) (err error) {
 	dir, err := os.MkdirTemp("", "sealpost-bench-")
 	if err != nil {
-		return rep, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := os.Chmod(dir, 0o755); err != nil { // Dovecot's own users must get in
-		return rep, err
+		return err
 	}
 	b := &bench{dir: dir, repeat: o.repeat}
 	progress("build the daemon")
 	if b.binary, err = build(ctx, dir); err != nil {
-		return rep, err
+		return err
 	}
 	if b.keys, err = newKeys(); err != nil {
-		return rep, err
+		return err
 	}
 	var users []string
 	for _, n := range o.sizes {
 		users = append(users, encryptedUser(n), clearUser(n))
 	}
 	if b.provider, err = startProvider(ctx, dir, users); err != nil {
-		return rep, err
+		return err
 	}
 	defer func() { err = errors.Join(err, b.provider.close()) }()
-	for _, n := range o.sizes {
-		one, err := b.size(ctx, n)
-		if err != nil {
-			return rep, fmt.Errorf("%d messages: %w", n, err)
-		}
-		rep.Results = append(rep.Results, one)
-	}
-	rep.LoadAfter = load()
-	return rep, nil
+	return f(b)
 }
 
 // newReport notes on what is measured.

@@ -20,9 +20,6 @@ func gatewayOptions(g config.Gateway) (*bridge.GatewayOptions, error) {
 	if o.Company, err = companyOf(g); err != nil {
 		return nil, err
 	}
-	if o.Partners, err = partnersOf(g.Partners); err != nil {
-		return nil, err
-	}
 	if o.Outbound, err = nextHop(g.NextHopOutbound); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/sealpost/sealpost/keydisc"
 )
 
-// companyOf turns the levels of the configuration into the gateway's policy. It reads the archives' certificates.
+// companyOf turns the levels of the configuration into the gateway's policy. It reads the certificates of archives and partners.
 func companyOf(g config.Gateway) (c bridge.Company, err error) {
 	add := func(name string, l config.PolicyLevel) (level bridge.PolicyLevel) {
 		if err == nil {
@@ -32,6 +32,9 @@ func companyOf(g config.Gateway) (c bridge.Company, err error) {
 	}
 	for _, u := range g.Users {
 		c.Users = append(c.Users, add(u.Address, u.PolicyLevel))
+	}
+	if err == nil {
+		c.Partners, err = partnersOf(g.Partners)
 	}
 	c.Tenants = map[string]string{}
 	for _, tenant := range g.Tenants {

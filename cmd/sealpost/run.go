@@ -77,27 +77,41 @@ func reloadOnHangup(ctx context.Context, g *globals, b *bridge.Bridge) {
 			return
 		case <-hangup:
 		}
-		reload(g, b)
+		reload(ctx, g, b)
 	}
 }
 
-func reload(g *globals, b *bridge.Bridge) {
+// reload puts in force what can change while connections are open: the policy, and the certificates that the configuration names.
+func reload(ctx context.Context, g *globals, b *bridge.Bridge) {
 	notify(g.logger(), daemon.SdNotifyReloading)
 	defer notify(g.logger(), daemon.SdNotifyReady)
+	if err := takeOver(ctx, g, b); err != nil {
+		g.logger().Error("the configuration was not reloaded", "cause", err)
+	}
+}
+
+// takeOver reads all before it changes anything.
+func takeOver(ctx context.Context, g *globals, b *bridge.Bridge) error {
 	cfg, err := g.load()
 	if err != nil {
-		g.logger().Error("the configuration was not reloaded", "cause", err)
-		return
+		return err
+	}
+	lists, err := listsOf(cfg.Keydisc.Lists)
+	if err != nil {
+		return err
 	}
 	if gateway, ok := b.Gateway(); ok {
 		company, err := companyOf(cfg.Gateway)
-		if err != nil {
-			g.logger().Error("the configuration was not reloaded", "cause", err)
-			return
+		if err == nil {
+			err = gateway.SetCompany(ctx, company)
 		}
-		gateway.SetCompany(company)
+		if err != nil {
+			return err
+		}
 	}
 	b.SetPolicy(policyOf(cfg.Policy))
+	b.Contacts().SetLists(lists)
+	return b.Contacts().FollowLists(ctx)
 }
 
 // drainTime is how long running commands may take after SIGTERM.
@@ -148,6 +162,11 @@ func listen(ctx context.Context, s *service, log *slog.Logger) (*services, error
 // listenTCP opens the listeners of the configuration, in the order they are announced.
 func (d *services) listenTCP(ctx context.Context, tlsConfig *tls.Config) error {
 	local, gateway := d.service.config.Local, d.service.config.Gateway
+	if gateway.WKDCertificate != "" {
+		if _, err := tls.LoadX509KeyPair(gateway.WKDCertificate, gateway.WKDKey); err != nil {
+			return fmt.Errorf("the certificate of the Web Key Directory (gateway.wkd_certificate): %w", err)
+		}
+	}
 	d.service.listeners = map[string]string{}
 	inherited, err := inheritedSockets()
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -63,6 +64,8 @@ type accountStatus struct {
 	Opened    int    `json:"opened"`
 	Sealed    int    `json:"sealed"`
 	Clear     int    `json:"clear"`
+	// Unpublished says what keeps the certificate from being published where the user wants it.
+	Unpublished []string `json:"unpublished,omitempty"`
 }
 
 type none struct{}
@@ -108,7 +111,13 @@ func statusOf(ctx context.Context, s *service, a *bridge.Account) (accountStatus
 	if problem != nil {
 		one.Problem = problem.Error()
 	}
-	return one, err
+	publications, problems := a.Publications(ctx)
+	for _, p := range publications {
+		if p.State == bridge.PublicationFailed {
+			one.Unpublished = append(one.Unpublished, fmt.Sprintf("%s at %s: %s", p.Address, p.Place, p.Reason))
+		}
+	}
+	return one, errors.Join(err, problems)
 }
 
 // Run implements the command.
@@ -132,7 +141,7 @@ func (c statusCmd) Run(ctx context.Context, g *globals) error {
 func (st status) needsAttention() bool {
 	attention := !st.Running
 	for _, a := range st.Accounts {
-		attention = attention || a.Problem != ""
+		attention = attention || a.Problem != "" || len(a.Unpublished) > 0
 	}
 	for _, l := range st.Lists {
 		attention = attention || l.Problem != "" && !l.InForce
@@ -152,6 +161,11 @@ func (st status) print(g *globals) {
 			fmt.Fprintf(g.stdout, "  %s\n", a.Problem)
 		}
 		fmt.Fprintf(g.stdout, "  %d messages in %d mailboxes, %d opened, %d sealed, %d clear at the provider\n", a.Messages, a.Mailboxes, a.Opened, a.Sealed, a.Clear)
+	}
+	for _, a := range st.Accounts {
+		for _, one := range a.Unpublished {
+			fmt.Fprintf(g.stdout, "\nThe certificate was not published for %s (sealpost key publish)\n", one)
+		}
 	}
 	for _, d := range st.Devices {
 		d.print(g)

@@ -134,7 +134,7 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request, asked reque
 func (s *Server) policy() string {
 	text := "# certificates of this domain's users\n"
 	if s.o.Submission != "" {
-		text += "mailbox-only\nsubmission-address: " + s.o.Submission + "\n"
+		text += "submission-address: " + s.o.Submission + "\n"
 	}
 	return text
 }
