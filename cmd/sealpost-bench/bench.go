@@ -52,7 +52,7 @@ func (b *bench) size(ctx context.Context, count int) (res result, err error) {
 	defer func() {
 		err = errors.Join(err, os.RemoveAll(home), b.provider.remove(encryptedUser(count)), b.provider.remove(clearUser(count)))
 	}()
-	p := program{b.binary, home}
+	p := program{binary: b.binary, home: home}
 	if err := errors.Join(b.provider.prepare(encryptedUser(count)), b.provider.prepare(clearUser(count))); err != nil {
 		return res, err
 	}

@@ -20,6 +20,7 @@ import (
 // program is the binary under test with a home folder of its own.
 type program struct {
 	binary, home string
+	environ      []string // beside HOME and PATH
 }
 
 // build compiles the daemon from the module in the working folder.
@@ -37,7 +38,7 @@ func (p program) path(name string) string { return filepath.Join(p.home, name) }
 // command never inherits settings of whoever runs the benchmark.
 func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.binary, args...)
-	cmd.Env = []string{"HOME=" + p.home, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = append([]string{"HOME=" + p.home, "PATH=" + os.Getenv("PATH")}, p.environ...)
 	cmd.WaitDelay = 20 * time.Second
 	return cmd
 }

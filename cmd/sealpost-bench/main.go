@@ -1,5 +1,5 @@
 // Command sealpost-bench measures the daemon beside Dovecot: on mailboxes of several sizes, over raw IMAP
-// connections, in one run. See docs/performance.md.
+// connections, in one run; and the gateway beside Postfix. See docs/performance.md and docs/operations.md.
 package main
 
 import (
@@ -32,12 +32,17 @@ type options struct {
 	out     string
 	json    bool
 	timeout time.Duration
+	gateway bool
+	alone   bool
+	quick   bool
 }
 
 func parseFlags() (options, error) {
 	var o options
 	sizes := flag.String("sizes", "1000,10000,100000", "messages in the mailboxes, comma-separated")
-	quick := flag.Bool("quick", false, "a smoke test: 1,000 messages, few repetitions")
+	flag.BoolVar(&o.quick, "quick", false, "a smoke test: 1,000 messages, few repetitions")
+	flag.BoolVar(&o.gateway, "gateway", false, "measure the gateway beside Postfix in place of IMAP; see docs/operations.md")
+	flag.BoolVar(&o.alone, "alone", false, "with --gateway: the gateway without Postfix only")
 	flag.IntVar(&o.repeat, "repeat", 9, "repetitions of each command after one warm-up (slow ones are repeated less)")
 	flag.StringVar(&o.out, "out", "", "also write the tables between the markers of this page")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
@@ -46,7 +51,7 @@ func parseFlags() (options, error) {
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q; see -help", flag.Arg(0))
 	}
-	if *quick {
+	if o.quick {
 		*sizes, o.repeat = "1000", fewest
 	}
 	for _, text := range strings.Split(*sizes, ",") {
@@ -68,6 +73,13 @@ func run() error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	if o.gateway {
+		rep, err := measureGateway(ctx, o)
+		if err != nil {
+			return err
+		}
+		return publish(o, rep)
+	}
 	rep, err := measureSizes(ctx, o)
 	if err != nil && len(rep.Results) == 0 {
 		return err
@@ -140,7 +152,7 @@ func load() string {
 }
 
 // publish prints the report, and puts it into the page if one is named.
-func publish(o options, rep report) error {
+func publish(o options, rep interface{ markdown() string }) error {
 	if o.json {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")

@@ -91,19 +91,22 @@ func newEncrypter(k keys, certificate []byte) (*encrypter, error) {
 	return &encrypter{signers, recipient}, nil
 }
 
-func (e *encrypter) encrypt(m message) ([]byte, error) {
+func (e *encrypter) encrypt(m message) ([]byte, error) { return e.seal(m.sender, m.payload()) }
+
+// seal signs with one of the signers' keys.
+func (e *encrypter) seal(signer int, payload []byte) ([]byte, error) {
 	var b bytes.Buffer
 	armored, err := armor.Encode(&b, "PGP MESSAGE", nil)
 	if err != nil {
 		return nil, err
 	}
 	plain, err := openpgp.EncryptWithParams(armored, e.recipient, nil, &openpgp.EncryptParams{
-		Signers: e.signers[m.sender : m.sender+1], Config: &packet.Config{},
+		Signers: e.signers[signer : signer+1], Config: &packet.Config{},
 	})
 	if err != nil {
 		return nil, err
 	}
-	_, err = plain.Write(m.payload())
+	_, err = plain.Write(payload)
 	if err := errors.Join(err, plain.Close(), armored.Close()); err != nil {
 		return nil, err
 	}
