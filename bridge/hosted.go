@@ -24,11 +24,15 @@ const (
 type hosted struct {
 	bridge  *Bridge
 	rings   *expirable.LRU[string, *keyring.Ring]
+	kept    *expirable.LRU[string, string] // what the database held when a ring was maintained last, see keyring.Stamp
 	opening singleflight.Group
 }
 
 func newHosted(b *Bridge) *hosted {
-	return &hosted{bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts)}
+	return &hosted{
+		bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts),
+		kept: expirable.NewLRU[string, string](maxRings, nil, ringLasts),
+	}
 }
 
 // ring of a user; it may be empty.
@@ -58,13 +62,28 @@ func (h *hosted) sending(ctx context.Context, address string) (*keyring.Ring, er
 		return nil, err
 	}
 	if len(ring.List()) > 0 {
-		_, err = ring.Maintain(ctx, []string{address}, h.bridge.now())
-		return ring, err
+		return ring, h.maintain(ctx, ring, address)
 	}
 	_, err, _ = h.opening.Do("first "+address, func() (any, error) {
 		return nil, h.first(context.WithoutCancel(ctx), ring, address)
 	})
 	return ring, err
+}
+
+// maintain looks after the keys of a ring once in a while, and at once if the database holds something else than then: what
+// somebody has revoked signs nothing any more.
+func (h *hosted) maintain(ctx context.Context, ring *keyring.Ring, address string) error {
+	stamp, err := keyring.Stamp(ctx, h.bridge.db, address)
+	if err != nil {
+		return err
+	}
+	if known, ok := h.kept.Get(address); ok && known == stamp {
+		return nil
+	}
+	if _, err = ring.Maintain(ctx, []string{address}, h.bridge.now()); err == nil {
+		h.kept.Add(address, stamp)
+	}
+	return err
 }
 
 // first makes a user's first key; if another gateway was faster, its key is taken.

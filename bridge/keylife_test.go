@@ -134,7 +134,7 @@ func TestAliasWithAKeyOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from, want := range map[string]keydisc.Fingerprint{alice: ofAlias, "main@zulu.test": main.Fingerprint, "other@zulu.test": main.Fingerprint} {
-		own, signer, err := a.ring.For(from, a.bridge.now())
+		own, signer, _, err := a.ring.For(from, a.bridge.now())
 		if err != nil || own.Fingerprint() != want || fmt.Sprintf("%X", signer.PrimaryKey.Fingerprint) != string(want) {
 			t.Errorf("%s is spoken for by %s: %v", from, own.Fingerprint(), err)
 		}
@@ -146,7 +146,7 @@ func TestAliasWithAKeyOfItsOwn(t *testing.T) {
 	if _, err := a.RevokeKey(t.Context(), ofAlias, "retired", "", false); err != nil {
 		t.Fatal(err)
 	}
-	if own, _, err := a.ring.For(alice, a.bridge.now()); err != nil || own.Fingerprint() != main.Fingerprint {
+	if own, _, _, err := a.ring.For(alice, a.bridge.now()); err != nil || own.Fingerprint() != main.Fingerprint {
 		t.Error("a revoked key speaks for the alias", err)
 	}
 }

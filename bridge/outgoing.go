@@ -245,10 +245,11 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	if group[0].Rule == ruleCiphertext {
 		return s.copyFor(m, group)
 	}
-	options, err := s.encryptOptions(m, group)
+	options, giveBack, err := s.encryptOptions(m, group)
 	if err != nil {
 		return parcel{}, localRefusal(err)
 	}
+	defer giveBack()
 	body := spool.New(s.bridge.spoolDir)
 	if err := s.encrypt(body, m, options); err != nil {
 		_ = body.Close()
@@ -257,18 +258,20 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 	return parcel{to: addresses(group), body: body}, nil
 }
 
-func (s *sender) encryptOptions(m *outgoing, group []recipient) (pgpmime.EncryptOptions, error) {
-	o := pgpmime.EncryptOptions{Headers: s.origin.headerMode(), Time: s.bridge.now()}
+// encryptOptions lend the signer until giveBack.
+func (s *sender) encryptOptions(m *outgoing, group []recipient) (o pgpmime.EncryptOptions, giveBack func(), err error) {
+	giveBack = func() {}
+	o = pgpmime.EncryptOptions{Headers: s.origin.headerMode(), Time: s.bridge.now()}
 	ring := s.origin.ringOf(m)
 	if ring != nil {
-		own, signer, err := ring.For(m.author, s.bridge.now())
+		own, signer, lent, err := ring.For(m.author, o.Time)
 		if err != nil {
-			return pgpmime.EncryptOptions{}, err
+			return o, nil, err
 		}
 		if o.Autocrypt, err = autocryptFor(m.author, own); err != nil {
-			return pgpmime.EncryptOptions{}, err
+			return o, nil, err
 		}
-		o.Signer = signer
+		o.Signer, giveBack = signer, lent
 		if group[0].visible {
 			o.Recipients = append(o.Recipients, own)
 		}
@@ -279,7 +282,7 @@ func (s *sender) encryptOptions(m *outgoing, group []recipient) (pgpmime.Encrypt
 			o.Gossip = append(o.Gossip, pgpmime.Gossip{Address: r.Address, Certificate: r.lookup.Certificate})
 		}
 	}
-	return o, nil
+	return o, giveBack, nil
 }
 
 // autocryptFor is the value of the Autocrypt field, "" for none. It is about the address in From

@@ -37,6 +37,8 @@ type Certificate struct {
 	expires     time.Time
 	partial     bool          // see isPartial
 	spare       spareEntities // see Borrow
+	turns       Turns
+	answers     answers // see Remember
 }
 
 // ErrSecretKey says that the input holds secret key material, which does not
@@ -131,7 +133,7 @@ func fromPartial(e *openpgp.Entity) (*Certificate, error) {
 	c := &Certificate{
 		data: data, fingerprint: fingerprintOf(e.PrimaryKey.Fingerprint),
 		created: e.PrimaryKey.CreationTime.UTC(), addresses: addressesOf(e),
-		keyIDs: []uint64{e.PrimaryKey.KeyId}, partial: isPartial(e),
+		keyIDs: []uint64{e.PrimaryKey.KeyId}, partial: isPartial(e), turns: TurnsOf(e),
 	}
 	for _, s := range e.Subkeys {
 		c.keyIDs = append(c.keyIDs, s.PublicKey.KeyId)
@@ -280,6 +282,10 @@ func (c *Certificate) Revoked(at time.Time) bool {
 // PostQuantum says whether the subkey that encryption would choose at that time is
 // post-quantum (RFC 9980).
 func (c *Certificate) PostQuantum(at time.Time) bool {
+	return Remember(c, at, "post-quantum", func() bool { return c.postQuantum(at) })
+}
+
+func (c *Certificate) postQuantum(at time.Time) bool {
 	e, err := c.Entity()
 	if err != nil {
 		return false
@@ -319,6 +325,10 @@ func (e *UnusableError) Error() string { return string(e.Fingerprint) + ": " + e
 // Check says whether mail to address may be encrypted to the certificate at that time.
 // The error is an *UnusableError.
 func (c *Certificate) Check(address string, at time.Time) error {
+	return Remember(c, at, "check "+address, func() error { return c.check(address, at) })
+}
+
+func (c *Certificate) check(address string, at time.Time) error {
 	unusable := func(r Reason, detail string) error { return &UnusableError{c.fingerprint, r, detail} }
 	want, err := NormalizeAddress(address)
 	if err != nil || !slices.Contains(c.addresses, want) {

@@ -290,16 +290,22 @@ func reread(entity *openpgp.Entity, before Key) (ownKey, error) {
 }
 
 // For is the key that speaks for an address: the primary one if it has the address or no other key in use has it, else that
-// other. The certificate is shared, the signer a fresh, unlocked copy for one goroutine.
-func (r *Ring) For(address string, now time.Time) (*keydisc.Certificate, *openpgp.Entity, error) {
+// other. The certificate is shared; the signer is an unlocked copy for signing at that time, lent to one goroutine until it gives
+// it back.
+func (r *Ring) For(address string, now time.Time) (c *keydisc.Certificate, signer *openpgp.Entity, giveBack func(), err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	k, err := r.speaker(address, now)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	signer, err := k.entity()
-	return k.certificate, signer, err
+	lent, epoch := r.lent, k.turns.Epoch(now)
+	if signer = lent.takeSigner(k.Fingerprint, epoch); signer == nil {
+		if signer, err = k.entity(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return k.certificate, signer, func() { lent.putSigner(k.Fingerprint, epoch, signer) }, nil
 }
 
 // speaker chooses for For. The caller holds the lock.
