@@ -76,6 +76,15 @@ func (b *Bridge) openGateway(_ context.Context, o Options) error {
 	return nil
 }
 
+// close ends the connections to the next hops that nobody uses.
+func (g *Gateway) close() {
+	for _, relay := range []*upstream.Relay{g.out, g.inside} {
+		if relay != nil {
+			relay.Close()
+		}
+	}
+}
+
 // Gateway of this installation; false if it has none.
 func (b *Bridge) Gateway() (*Gateway, bool) { return b.gateway, b.gateway != nil }
 

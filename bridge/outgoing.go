@@ -464,9 +464,15 @@ func (s *sender) record(ctx context.Context, m *outgoing, recipients []recipient
 	s.noteUse(ctx, recipients)
 }
 
+// useNoted is how precisely it is kept when a certificate was used last: not every message needs to write that.
+const useNoted = time.Minute
+
 func (s *sender) noteUse(ctx context.Context, recipients []recipient) {
 	for _, r := range recipients {
 		if r.Decision != Encrypt || r.lookup.Source == sourceOwn {
+			continue
+		}
+		if last := r.lookup.LastUsed; !last.IsZero() && s.bridge.now().Sub(last).Abs() < useNoted {
 			continue
 		}
 		if err := s.bridge.contacts.Used(ctx, r.Address, s.bridge.now()); err != nil {
