@@ -244,6 +244,9 @@ func (b *Bridge) Close() error {
 	for _, a := range b.accounts {
 		errs = append(errs, a.provider.Close())
 	}
+	if b.gateway != nil {
+		b.gateway.close()
+	}
 	if b.contacts != nil {
 		errs = append(errs, b.contacts.Close())
 	}

@@ -80,6 +80,15 @@ func (b *Bridge) openGateway(ctx context.Context, o Options) error {
 	return errors.Join(g.SetCompany(ctx, o.Gateway.Company), g.enrolAll(ctx), g.openSubmissionKey(ctx))
 }
 
+// close ends the connections to the next hops that nobody uses.
+func (g *Gateway) close() {
+	for _, relay := range []*upstream.Relay{g.out, g.inside} {
+		if relay != nil {
+			relay.Close()
+		}
+	}
+}
+
 // Gateway of this installation; false if it has none.
 func (b *Bridge) Gateway() (*Gateway, bool) { return b.gateway, b.gateway != nil }
 

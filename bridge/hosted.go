@@ -20,8 +20,6 @@ const (
 	maxRings = 2000
 	// ringLasts is how soon a gateway sees what another one, or a command beside it, has done to a user's keys.
 	ringLasts = time.Minute
-	// maintained is how often a user's keys are looked after, while he sends.
-	maintained = 12 * time.Hour
 )
 
 // ErrNotHosted says that an address is in none of the gateway's domains.
@@ -32,13 +30,14 @@ var ErrNotHosted = errors.New("the gateway does not host this address")
 type hosted struct {
 	bridge  *Bridge
 	rings   *expirable.LRU[string, *keyring.Ring]
-	kept    *expirable.LRU[string, bool] // whose keys were looked after
+	kept    *expirable.LRU[string, string] // what the database held when a ring was maintained last, see keyring.Stamp
 	opening singleflight.Group
 }
 
 func newHosted(b *Bridge) *hosted {
 	return &hosted{
-		bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts), kept: expirable.NewLRU[string, bool](maxRings, nil, maintained),
+		bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts),
+		kept: expirable.NewLRU[string, string](maxRings, nil, ringLasts),
 	}
 }
 
@@ -69,17 +68,28 @@ func (h *hosted) sending(ctx context.Context, address string) (*keyring.Ring, er
 		return nil, err
 	}
 	if len(ring.List()) > 0 {
-		if h.kept.Contains(address) {
-			return ring, nil
-		}
-		h.kept.Add(address, true)
-		_, err = ring.Maintain(ctx, namesOf(address), h.bridge.now())
-		return ring, err
+		return ring, h.maintain(ctx, ring, address)
 	}
 	_, err, _ = h.opening.Do("first "+address, func() (any, error) {
 		return nil, h.first(context.WithoutCancel(ctx), ring, address)
 	})
 	return ring, err
+}
+
+// maintain looks after the keys of a ring once in a while, and at once if the database holds something else than then: what
+// somebody has revoked signs nothing any more.
+func (h *hosted) maintain(ctx context.Context, ring *keyring.Ring, address string) error {
+	stamp, err := keyring.Stamp(ctx, h.bridge.db, address)
+	if err != nil {
+		return err
+	}
+	if known, ok := h.kept.Get(address); ok && known == stamp {
+		return nil
+	}
+	if _, err = ring.Maintain(ctx, namesOf(address), h.bridge.now()); err == nil {
+		h.kept.Add(address, stamp)
+	}
+	return err
 }
 
 // first makes a user's first key; if another gateway was faster, its key is taken.

@@ -141,9 +141,13 @@ func (j *journal) forgetFailures(ctx context.Context, account string) error {
 // arrivedEncrypted says whether any of the messages reached any of the user's accounts, also former ones,
 // end-to-end encrypted.
 func (j *journal) arrivedEncrypted(ctx context.Context, messageIDs []string) (bool, error) {
+	ask, err := j.db.Prepared(ctx, `SELECT EXISTS (SELECT 1 FROM encrypted_message WHERE message_id = ?)`)
+	if err != nil {
+		return false, err
+	}
 	for _, id := range messageIDs {
 		var found bool
-		err := j.db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM encrypted_message WHERE message_id = ?)`, id).Scan(&found)
+		err := ask.QueryRowContext(ctx, id).Scan(&found)
 		if found || err != nil {
 			return found, err
 		}

@@ -268,7 +268,7 @@ func (s *sender) encryptOptions(m *outgoing, group []recipient) (o pgpmime.Encry
 	ring := s.origin.ringOf(m)
 	if ring != nil {
 		var own *keydisc.Certificate
-		if own, o.Signer, giveBack, err = ring.For(m.author, s.bridge.now()); err != nil {
+		if own, o.Signer, giveBack, err = ring.For(m.author, o.Time); err != nil {
 			return o, nil, err
 		}
 		if o.Autocrypt, err = autocryptFor(m.author, own); err != nil {
@@ -488,7 +488,7 @@ const useLasts = time.Minute
 
 func (s *sender) noteUse(ctx context.Context, recipients []recipient) {
 	for _, r := range recipients {
-		noted := s.bridge.now().Sub(r.lookup.LastUsed) < useLasts
+		noted := s.bridge.now().Sub(r.lookup.LastUsed).Abs() < useLasts
 		if r.Decision != Encrypt || noted || r.lookup.Source == sourceOwn || r.lookup.Source == sourcePartner {
 			continue
 		}

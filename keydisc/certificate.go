@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -38,10 +37,8 @@ type Certificate struct {
 	expires     time.Time
 	partial     bool          // see isPartial
 	spare       spareEntities // see Borrow
-
-	// What was worked out last: the same is asked for every message of a busy correspondence.
-	checked atomic.Pointer[checked]
-	single  atomic.Pointer[single]
+	turns       Turns
+	answers     answers // see Remember
 }
 
 // ErrSecretKey says that the input holds secret key material, which does not
@@ -136,7 +133,7 @@ func fromPartial(e *openpgp.Entity) (*Certificate, error) {
 	c := &Certificate{
 		data: data, fingerprint: fingerprintOf(e.PrimaryKey.Fingerprint),
 		created: e.PrimaryKey.CreationTime.UTC(), addresses: addressesOf(e),
-		keyIDs: []uint64{e.PrimaryKey.KeyId}, partial: isPartial(e),
+		keyIDs: []uint64{e.PrimaryKey.KeyId}, partial: isPartial(e), turns: TurnsOf(e),
 	}
 	for _, s := range e.Subkeys {
 		c.keyIDs = append(c.keyIDs, s.PublicKey.KeyId)
@@ -198,12 +195,6 @@ func (c *Certificate) Expires() time.Time { return c.expires }
 // certificates may.
 func (c *Certificate) HasKeyID(id uint64) bool { return slices.Contains(c.keyIDs, id) }
 
-// single is an answer of ForAddress.
-type single struct {
-	address     string // normalised
-	certificate *Certificate
-}
-
 // ForAddress is the certificate with only the user IDs of that address; an error if it has none.
 func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 	want, err := NormalizeAddress(address)
@@ -212,9 +203,6 @@ func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 	}
 	if !slices.Contains(c.addresses, want) {
 		return nil, &UnusableError{c.fingerprint, ReasonAddress, "it is not for " + want}
-	}
-	if last := c.single.Load(); last != nil && last.address == want {
-		return last.certificate, nil
 	}
 	e, err := c.Entity()
 	if err != nil {
@@ -225,11 +213,7 @@ func (c *Certificate) ForAddress(address string) (*Certificate, error) {
 			delete(e.Identities, name)
 		}
 	}
-	one, err := fromEntity(e)
-	if err == nil {
-		c.single.Store(&single{want, one})
-	}
-	return one, err
+	return fromEntity(e)
 }
 
 // Entity is a fresh copy for go-crypto: an Entity is not safe for concurrent use, so
@@ -298,6 +282,10 @@ func (c *Certificate) Revoked(at time.Time) bool {
 // PostQuantum says whether the subkey that encryption would choose at that time is
 // post-quantum (RFC 9980).
 func (c *Certificate) PostQuantum(at time.Time) bool {
+	return Remember(c, at, "post-quantum", func() bool { return c.postQuantum(at) })
+}
+
+func (c *Certificate) postQuantum(at time.Time) bool {
 	e, err := c.Entity()
 	if err != nil {
 		return false
@@ -334,22 +322,10 @@ type UnusableError struct {
 
 func (e *UnusableError) Error() string { return string(e.Fingerprint) + ": " + e.Detail }
 
-// checked is an answer of Check.
-type checked struct {
-	address string
-	second  int64 // OpenPGP knows no shorter time
-	err     error
-}
-
 // Check says whether mail to address may be encrypted to the certificate at that time.
 // The error is an *UnusableError.
 func (c *Certificate) Check(address string, at time.Time) error {
-	if last := c.checked.Load(); last != nil && last.address == address && last.second == at.Unix() {
-		return last.err
-	}
-	err := c.check(address, at)
-	c.checked.Store(&checked{address, at.Unix(), err})
-	return err
+	return Remember(c, at, "check "+address, func() error { return c.check(address, at) })
 }
 
 func (c *Certificate) check(address string, at time.Time) error {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/store"
@@ -39,23 +40,20 @@ type Entry struct {
 type Log struct {
 	db  *store.DB
 	now func() time.Time
+
+	mu      sync.Mutex
+	waiting []*batch // not yet being written
+	writing bool
 }
 
 // New opens the log on the database.
 func New(db *store.DB, now func() time.Time) *Log { return &Log{db: db, now: now} }
 
-// Append writes the entries in one transaction; Seq, Time (if zero), Prev and Hash are filled in.
-func (l *Log) Append(ctx context.Context, entries ...Entry) error {
-	err := l.db.Write(ctx, func(tx *sql.Tx) error { return l.append(ctx, tx, entries) })
-	if err != nil {
-		return fmt.Errorf("decision log: %w", err)
-	}
-	return nil
-}
-
-func (l *Log) append(ctx context.Context, tx *sql.Tx, entries []Entry) error {
-	seq, hash, err := head(ctx, tx)
-	if err != nil {
+func (l *Log) append(ctx context.Context, tx *store.Batch, entries []Entry) error {
+	var seq int64
+	var hash string
+	err := tx.Scan(ctx, `SELECT seq, hash FROM audit_head`, nil, &seq, &hash)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	for _, e := range entries {
@@ -65,12 +63,12 @@ func (l *Log) append(ctx context.Context, tx *sql.Tx, entries []Entry) error {
 			return err
 		}
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO audit_head (one, seq, hash) VALUES (1, ?, ?)
+	_, err = tx.Exec(ctx, `INSERT INTO audit_head (one, seq, hash) VALUES (1, ?, ?)
 		ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`, seq, hash)
 	return err
 }
 
-func (l *Log) insert(ctx context.Context, tx *sql.Tx, e Entry) (hash string, err error) {
+func (l *Log) insert(ctx context.Context, tx *store.Batch, e Entry) (hash string, err error) {
 	if e.Time.IsZero() {
 		e.Time = l.now()
 	}
@@ -80,7 +78,7 @@ func (l *Log) insert(ctx context.Context, tx *sql.Tx, e Entry) (hash string, err
 		return "", err
 	}
 	hash = hashOf(text)
-	_, err = tx.ExecContext(ctx, `INSERT INTO audit (seq, entry, hash) VALUES (?, ?, ?)`, e.Seq, string(text), hash)
+	_, err = tx.Exec(ctx, `INSERT INTO audit (seq, entry, hash) VALUES (?, ?, ?)`, e.Seq, string(text), hash)
 	return hash, err
 }
 

@@ -100,3 +100,22 @@ func TestConcurrentAppend(t *testing.T) {
 		t.Fatal(n, broken, err)
 	}
 }
+
+// Entries that cannot be written take nobody else's with them.
+func TestGroupOfWhichOneFails(t *testing.T) {
+	l, _ := open(t)
+	entries := []Entry{{Event: "submit"}, {Event: "submit", Time: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, {Event: "seal"}} // JSON has no such year
+	var group []*batch
+	for _, e := range entries {
+		group = append(group, &batch{[]Entry{e}, make(chan error, 1)})
+	}
+	l.writeGroup(group)
+	for i, b := range group {
+		if err := <-b.done; (err != nil) != (i == 1) {
+			t.Errorf("batch %d: %v", i, err)
+		}
+	}
+	if n, broken, err := l.Verify(t.Context()); n != 2 || broken != 0 || err != nil {
+		t.Error(n, broken, err)
+	}
+}

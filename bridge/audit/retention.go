@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/sealpost/sealpost/bridge/store"
 )
 
 // Prune removes the entries made before a time, the oldest first and no other, and says in the log itself that it did. The chain
@@ -30,7 +32,7 @@ func (l *Log) Prune(ctx context.Context, before time.Time) (removed int64, err e
 		if err != nil {
 			return err
 		}
-		return l.append(ctx, tx, []Entry{{Event: "log", Detail: fmt.Sprintf("%d entries until %s were removed", removed, last.Time.Format(time.RFC3339))}})
+		return l.append(ctx, store.NewBatch(tx), []Entry{{Event: "log", Detail: fmt.Sprintf("%d entries until %s were removed", removed, last.Time.Format(time.RFC3339))}})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("decision log: %w", err)

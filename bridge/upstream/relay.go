@@ -71,6 +71,7 @@ type RelayOptions struct {
 type Relay struct {
 	options RelayOptions
 	offers  atomic.Pointer[offers]
+	idle    idleSessions
 }
 
 // offers are what the next hop said last time.
@@ -85,6 +86,9 @@ func NewRelay(o RelayOptions) *Relay {
 	return &Relay{options: o}
 }
 
+// Close ends the connections that are kept; those in use end with their transactions.
+func (r *Relay) Close() { r.idle.close() }
+
 // Submit is Provider.Submit, and all or nothing up to the 354 as it is. Over LMTP results hold *PartialError, too.
 func (r *Relay) Submit(ctx context.Context, t []Transaction) ([]error, error) {
 	return r.route(false).submit(ctx, t)
@@ -97,7 +101,7 @@ func (r *Relay) SubmitApart(ctx context.Context, t []Transaction) ([]error, erro
 }
 
 func (r *Relay) route(apart bool) *route {
-	return &route{host: r.options.To.endpoint().Address(), size: r.MaxSize, connect: r.connect, apart: apart}
+	return &route{host: r.options.To.endpoint().Address(), size: r.MaxSize, connect: r.connect, idle: &r.idle, apart: apart}
 }
 
 // MaxSize is the next hop's SIZE as last seen; 0 if unknown.

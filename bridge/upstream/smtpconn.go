@@ -34,6 +34,7 @@ type smtpSession struct {
 	client *smtp.Client
 	lmtp   bool // RFC 2033
 	stop   func() bool
+	uses   int // transactions before this one
 }
 
 // connectSMTP opens a logged-in connection that lives as long as ctx. force tries even

@@ -46,6 +46,7 @@ type route struct {
 	host    string // for errors
 	size    func() int64
 	connect func(ctx context.Context) (*smtpSession, error)
+	idle    *idleSessions // nil: no connection is kept
 	// apart: whoever is refused stays behind, and the others go. The results then hold *PartialError, too.
 	apart bool
 }
@@ -58,9 +59,9 @@ func (p *route) submit(ctx context.Context, t []Transaction) (results []error, e
 	if len(jobs) == 0 {
 		return nil, nil
 	}
-	defer closeAll(jobs)
+	defer p.closeAll(jobs)
 	// The first login alone: a wrong password is tried once, not once per transaction.
-	if jobs[0].session, err = p.connect(ctx); err != nil {
+	if jobs[0].session, err = p.session(ctx); err != nil {
 		return nil, err
 	}
 	// Connect, MAIL, RCPT everywhere; then DATA everywhere: a refused recipient is known
@@ -98,6 +99,8 @@ type submission struct {
 	writer  *smtp.DataCommand
 	refused map[string]*Error // who stays behind
 	ended   error             // the transaction, and why
+	// complete: the reply to the body has come, and is good.
+	complete bool
 }
 
 // outcome is what a transaction came to, after the reply to its body.
@@ -120,9 +123,13 @@ func (s *submission) outcome(err error) error {
 	return &PartialError{Replies: s.refused}
 }
 
-func closeAll(jobs []*submission) {
+func (p *route) closeAll(jobs []*submission) {
 	each(jobs, func(s *submission) error {
 		if s.session == nil {
+			return nil
+		}
+		if s.complete && p.idle != nil {
+			p.idle.put(s.session)
 			return nil
 		}
 		if s.writer != nil {
@@ -203,7 +210,7 @@ func joined(errs []error) error {
 func (p *route) envelope(ctx context.Context, s *submission) error {
 	if s.session == nil {
 		var err error
-		if s.session, err = p.connect(ctx); err != nil {
+		if s.session, err = p.session(ctx); err != nil {
 			return err
 		}
 	}
@@ -212,7 +219,11 @@ func (p *route) envelope(ctx context.Context, s *submission) error {
 	}
 	options := s.Notice.mail()
 	options.Size, options.UTF8 = s.Body.Size(), s.UTF8
-	if err := s.session.client.Mail(s.From, options); err != nil {
+	if err := p.mail(ctx, s, options); err != nil {
+		var known *Error
+		if errors.As(err, &known) {
+			return known
+		}
 		return s.session.replyError(ctx, "submit", err)
 	}
 	for _, to := range s.To {
@@ -267,7 +278,7 @@ func (p *route) body(ctx context.Context, s *submission) error {
 	if err != nil && !errors.As(err, &some) {
 		return s.session.replyError(ctx, "submit", err)
 	}
-	s.writer = nil
+	s.writer, s.complete = nil, err == nil
 	return err
 }
 

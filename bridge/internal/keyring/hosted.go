@@ -2,8 +2,12 @@ package keyring
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"fmt"
 	"time"
+
+	"github.com/sealpost/sealpost/bridge/store"
 )
 
 // GenerateFirst makes the first key of a ring, as Generate does, unless another process has made or imported one meanwhile: then
@@ -43,4 +47,29 @@ func (r *Ring) GenerateFirst(ctx context.Context, p Profile, addresses []string,
 	defer r.mu.Unlock()
 	r.keys, r.lent = fresh.keys, &lentKeys{}
 	return made, nil
+}
+
+// Stamp differs whenever the stored keys of an account do, so that a ring that was read before need not be read again. It is not
+// about the account's name.
+func Stamp(ctx context.Context, db *store.DB, account string) (string, error) {
+	stmt, err := db.Prepared(ctx, `SELECT fingerprint, profile, is_primary, sealed FROM own_key WHERE account = ? ORDER BY fingerprint`)
+	if err != nil {
+		return "", err
+	}
+	rows, err := stmt.QueryContext(ctx, account)
+	if err != nil {
+		return "", store.Explain(err)
+	}
+	defer rows.Close()
+	sum := sha256.New()
+	for rows.Next() {
+		var fingerprint, profile string
+		var primary bool
+		var sealed []byte
+		if err := rows.Scan(&fingerprint, &profile, &primary, &sealed); err != nil {
+			return "", store.Explain(err)
+		}
+		fmt.Fprintf(sum, "%q %q %t %x\n", fingerprint, profile, primary, sealed)
+	}
+	return string(sum.Sum(nil)), store.Explain(rows.Err())
 }

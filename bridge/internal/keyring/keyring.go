@@ -63,8 +63,46 @@ type Ring struct {
 // lentKeys are copies of all keys that nobody uses now. A sync.Pool forgets them at every garbage
 // collection.
 type lentKeys struct {
-	mu    sync.Mutex
-	spare []openpgp.EntityList
+	mu      sync.Mutex
+	spare   []openpgp.EntityList
+	signers map[keydisc.Fingerprint]signers
+}
+
+// signers are copies of one key that nobody uses now. go-crypto remembers of a signature whether it held at the time of the first
+// look, so that they are for one epoch of the key (keydisc.Turns).
+type signers struct {
+	epoch int
+	spare []*openpgp.Entity
+}
+
+func (l *lentKeys) takeSigner(f keydisc.Fingerprint, epoch int) *openpgp.Entity {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.signers[f]
+	if s.epoch != epoch || len(s.spare) == 0 {
+		return nil
+	}
+	last := len(s.spare) - 1
+	signer := s.spare[last]
+	s.spare = s.spare[:last]
+	l.signers[f] = s
+	return signer
+}
+
+func (l *lentKeys) putSigner(f keydisc.Fingerprint, epoch int, signer *openpgp.Entity) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.signers[f]
+	if s.epoch != epoch {
+		s = signers{epoch: epoch}
+	}
+	if l.signers == nil {
+		l.signers = map[keydisc.Fingerprint]signers{}
+	}
+	if len(s.spare) < maxSpare {
+		s.spare = append(s.spare, signer)
+	}
+	l.signers[f] = s
 }
 
 const maxSpare = 4
@@ -96,7 +134,7 @@ type ownKey struct {
 	secret      []byte
 	sealKey     []byte
 	certificate *keydisc.Certificate
-	signers     *lentKeys // lists of this key alone
+	turns       keydisc.Turns
 }
 
 // Open loads the keys of an account (there may be none yet).
@@ -113,7 +151,7 @@ func (r *Ring) sealName(fingerprint string) string { return "key:" + r.account +
 
 // newOwnKey reads a serialized, unlocked secret key.
 func newOwnKey(secret []byte, p Profile, primary bool) (ownKey, error) {
-	k := ownKey{secret: secret, signers: &lentKeys{}}
+	k := ownKey{secret: secret}
 	entity, err := k.entity()
 	if err != nil {
 		return k, err
@@ -126,7 +164,7 @@ func newOwnKey(secret []byte, p Profile, primary bool) (ownKey, error) {
 	if err != nil {
 		return k, err
 	}
-	k.certificate = certificates[0]
+	k.certificate, k.turns = certificates[0], keydisc.TurnsOf(entity)
 	k.Key = Key{
 		Fingerprint: k.certificate.Fingerprint(), Addresses: k.certificate.Addresses(), Profile: p, Primary: primary,
 		Created: k.certificate.Created(), Expires: k.certificate.Expires(), Revoked: entity.Revoked(time.Now()),

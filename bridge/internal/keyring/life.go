@@ -290,7 +290,8 @@ func reread(entity *openpgp.Entity, before Key) (ownKey, error) {
 }
 
 // For is the key that speaks for an address: the primary one if it has the address or no other key in use has it, else that
-// other. The certificate is shared, the signer an unlocked copy, lent to one goroutine until it gives it back.
+// other. The certificate is shared; the signer is an unlocked copy for signing at that time, lent to one goroutine until it gives
+// it back.
 func (r *Ring) For(address string, now time.Time) (c *keydisc.Certificate, signer *openpgp.Entity, giveBack func(), err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -298,14 +299,13 @@ func (r *Ring) For(address string, now time.Time) (c *keydisc.Certificate, signe
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	list := k.signers.take()
-	if list == nil {
+	lent, epoch := r.lent, k.turns.Epoch(now)
+	if signer = lent.takeSigner(k.Fingerprint, epoch); signer == nil {
 		if signer, err = k.entity(); err != nil {
 			return nil, nil, nil, err
 		}
-		list = openpgp.EntityList{signer}
 	}
-	return k.certificate, list[0], func() { k.signers.put(list) }, nil
+	return k.certificate, signer, func() { lent.putSigner(k.Fingerprint, epoch, signer) }, nil
 }
 
 // speaker chooses for For. The caller holds the lock.

@@ -29,6 +29,18 @@ func AutocryptValue(address string, c *keydisc.Certificate) (string, error) {
 }
 
 func autocryptValue(address string, c *keydisc.Certificate, attributes string, at time.Time) (string, error) {
+	type field struct {
+		value string
+		err   error
+	}
+	f := keydisc.Remember(c, at, "autocrypt "+attributes+address, func() field {
+		value, err := newAutocryptValue(address, c, attributes, at)
+		return field{value, err}
+	})
+	return f.value, f.err
+}
+
+func newAutocryptValue(address string, c *keydisc.Certificate, attributes string, at time.Time) (string, error) {
 	if address == "" || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == ';' || r == 0x7f }) {
 		return "", fmt.Errorf("header field Autocrypt: %q is not an address it can carry", address)
 	}

@@ -272,7 +272,8 @@ const encryptedStart = "MIME-Version: 1.0\r\n" +
 
 // encryptTo writes one armored OpenPGP message: sign inside, encrypt outside (RFC 9787 §5.2).
 func encryptTo(w io.Writer, o EncryptOptions, write func(io.Writer) error) error {
-	recipients, err := entities(o.Recipients)
+	recipients, giveBack, err := borrowed(o.Recipients, o.Time)
+	defer giveBack()
 	if err != nil {
 		return err
 	}
@@ -315,8 +316,10 @@ func preferAES256(recipients []*openpgp.Entity, config *packet.Config) {
 		if err != nil {
 			continue // encryption will say so
 		}
-		sig.PreferredSymmetric = append(sig.PreferredSymmetric, uint8(packet.CipherAES256))
-		sig.PreferredCipherSuites = append(sig.PreferredCipherSuites, [2]uint8{uint8(packet.CipherAES256), uint8(packet.AEADModeOCB)})
+		if aes, suite := uint8(packet.CipherAES256), [2]uint8{uint8(packet.CipherAES256), uint8(packet.AEADModeOCB)}; !endsIn(sig.PreferredSymmetric, aes) || !endsIn(sig.PreferredCipherSuites, suite) {
+			sig.PreferredSymmetric = append(sig.PreferredSymmetric, aes)
+			sig.PreferredCipherSuites = append(sig.PreferredCipherSuites, suite)
+		}
 	}
 }
 
@@ -338,15 +341,46 @@ func clock(at time.Time) func() time.Time {
 	return func() time.Time { return at }
 }
 
+func endsIn[T comparable](list []T, last T) bool { return len(list) > 0 && list[len(list)-1] == last }
+
+// borrowed are the certificates, each once, lent for encrypting until giveBack is called, which must be done after an error, too.
+func borrowed(certs []*keydisc.Certificate, at time.Time) (list []*openpgp.Entity, giveBack func(), err error) {
+	var debts []func()
+	giveBack = func() {
+		for _, settle := range debts {
+			settle()
+		}
+	}
+	for _, c := range once(certs) {
+		e, settle, err := c.BorrowToEncrypt(at)
+		if err != nil {
+			return nil, giveBack, fmt.Errorf("certificate %s: %w", c.Fingerprint(), err)
+		}
+		list, debts = append(list, e), append(debts, settle)
+	}
+	if len(list) == 0 {
+		return nil, giveBack, errNobody
+	}
+	return list, giveBack, nil
+}
+
+var errNobody = errors.New("encrypt message: no recipient has a certificate")
+
+func once(certs []*keydisc.Certificate) (list []*keydisc.Certificate) {
+	seen := map[keydisc.Fingerprint]bool{}
+	for _, c := range certs {
+		if !seen[c.Fingerprint()] {
+			seen[c.Fingerprint()] = true
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
 // entities are fresh copies of the certificates, each once.
 func entities(certs []*keydisc.Certificate) ([]*openpgp.Entity, error) {
-	seen := map[keydisc.Fingerprint]bool{}
 	var list []*openpgp.Entity
-	for _, c := range certs {
-		if seen[c.Fingerprint()] {
-			continue
-		}
-		seen[c.Fingerprint()] = true
+	for _, c := range once(certs) {
 		e, err := c.Entity()
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", c.Fingerprint(), err)
@@ -354,7 +388,7 @@ func entities(certs []*keydisc.Certificate) ([]*openpgp.Entity, error) {
 		list = append(list, e)
 	}
 	if len(list) == 0 {
-		return nil, errors.New("encrypt message: no recipient has a certificate")
+		return nil, errNobody
 	}
 	return list, nil
 }

@@ -82,6 +82,10 @@ func (r *crlfReader) Read(p []byte) (n int, err error) {
 		if n > 0 && r.in.Buffered() == 0 {
 			return n, nil
 		}
+		if copied := r.plain(p[n:]); copied > 0 {
+			n += copied
+			continue
+		}
 		c, err := r.in.ReadByte()
 		if err == io.EOF && r.last == '\r' && r.bareCR {
 			r.last, r.lf = 0, true
@@ -102,6 +106,26 @@ func (r *crlfReader) Read(p []byte) (n int, err error) {
 		n++
 	}
 	return n, nil
+}
+
+// plain copies what is buffered up to the next CR or LF, if no CR is behind.
+func (r *crlfReader) plain(p []byte) int {
+	if r.last == '\r' {
+		return 0
+	}
+	text, _ := r.in.Peek(min(len(p), r.in.Buffered()))
+	for _, end := range []byte{'\n', '\r'} {
+		if at := bytes.IndexByte(text, end); at >= 0 {
+			text = text[:at]
+		}
+	}
+	if len(text) == 0 {
+		return 0
+	}
+	copy(p, text)
+	r.last = text[len(text)-1]
+	_, _ = r.in.Discard(len(text))
+	return len(text)
 }
 
 // WithStatus writes our X-Sealpost-Status field, then the message without the fields of its
