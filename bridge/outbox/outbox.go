@@ -101,11 +101,11 @@ func open(o Options, poll time.Duration) (*Outbox, error) {
 // Run works the queue until ctx ends; then it returns nil once what is under way has
 // ended, after a few seconds at most.
 func (b *Outbox) Run(ctx context.Context) error {
-	if err := b.recover(ctx); err != nil {
+	if err := b.open(ctx); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	if err := b.queue.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("outbox: %w", err)
+	if ctx.Err() != nil {
+		return nil
 	}
 	b.watch(ctx)
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*softStop)
@@ -115,6 +115,28 @@ func (b *Outbox) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// open takes over what was left and starts the queue. A shared database may be away: it is tried until it is there, or ctx ends.
+func (b *Outbox) open(ctx context.Context) error {
+	for {
+		err := b.recover(ctx)
+		if err == nil {
+			err = b.queue.Start(context.WithoutCancel(ctx))
+		}
+		if err == nil || b.options.DB.Pool() == nil {
+			return err
+		}
+		b.options.Log.Warn("the outbox cannot begin yet", "cause", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(openAgain):
+		}
+	}
+}
+
+// openAgain is how long open waits for the database.
+const openAgain = 2 * time.Second
 
 // Item is a message to be queued and its body.
 type Item struct {
