@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -26,12 +27,13 @@ type GatewayOptions struct {
 	Domains []string // whose users' keys are here
 	// Where mail goes afterwards; nil: none goes in that direction.
 	Outbound, Inbound *upstream.NextHop
-	CAFile            string     // extra roots for the next hops
-	Headers           HeaderMode // of what is encrypted; "" is baseline
-	Pass              []string   // addresses and domains whose users open their mail themselves
+	CAFile            string         // extra roots for the next hops
+	Headers           HeaderMode     // of what is encrypted; "" is baseline
+	Pass              []string       // addresses and domains whose users open their mail themselves
+	Trusted           []netip.Prefix // from where mail is taken
 }
 
-// Gateway relays mail for the users of its domains. Safe for concurrent use.
+// Gateway relays mail for the users of its domains. Safe for concurrent use. Its options never change: SetGateway makes another one.
 type Gateway struct {
 	sender         // of mail that leaves the company
 	in      sender // of mail that enters it
@@ -58,9 +60,17 @@ func (b *Bridge) openGateway(_ context.Context, o Options) error {
 	if o.Gateway == nil {
 		return nil
 	}
-	tlsConfig, err := tlsConfigFor(o.Gateway.CAFile)
+	g, err := b.newGateway(*o.Gateway, newHosted(b))
+	if err == nil {
+		b.gateway.Store(g)
+	}
+	return err
+}
+
+func (b *Bridge) newGateway(o GatewayOptions, users *hosted) (*Gateway, error) {
+	tlsConfig, err := tlsConfigFor(o.CAFile)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	relay := func(to *upstream.NextHop) *upstream.Relay {
 		if to == nil {
@@ -68,12 +78,11 @@ func (b *Bridge) openGateway(_ context.Context, o Options) error {
 		}
 		return upstream.NewRelay(upstream.RelayOptions{To: *to, TLS: tlsConfig})
 	}
-	g := &Gateway{options: *o.Gateway, out: relay(o.Gateway.Outbound), inside: relay(o.Gateway.Inbound), users: newHosted(b), id: b.vault.GatewayID()}
+	g := &Gateway{options: o, out: relay(o.Outbound), inside: relay(o.Inbound), users: users, id: b.vault.GatewayID()}
 	log := b.log.With("account", gatewayOutbound)
 	g.sender = sender{bridge: b, log: log, origin: g}
 	g.in = sender{bridge: b, log: b.log.With("account", gatewayInbound), origin: inbound{g}}
-	b.gateway = g
-	return nil
+	return g, nil
 }
 
 // close ends the connections to the next hops that nobody uses.
@@ -86,7 +95,10 @@ func (g *Gateway) close() {
 }
 
 // Gateway of this installation; false if it has none.
-func (b *Bridge) Gateway() (*Gateway, bool) { return b.gateway, b.gateway != nil }
+func (b *Bridge) Gateway() (*Gateway, bool) {
+	g := b.gateway.Load()
+	return g, g != nil
+}
 
 // The names of the two directions in the log of decisions and in the outbox.
 const (
@@ -96,13 +108,14 @@ const (
 
 // relayOf is the way out of what the outbox holds for the gateway.
 func (b *Bridge) relayOf(account string) (outbox.Submitter, bool) {
+	g, ok := b.Gateway()
 	switch {
-	case b.gateway == nil:
+	case !ok:
 		return nil, false
-	case account == gatewayOutbound && b.gateway.out != nil:
-		return b.gateway.out, true
-	case account == gatewayInbound && b.gateway.inside != nil:
-		return b.gateway.inside, true
+	case account == gatewayOutbound && g.out != nil:
+		return g.out, true
+	case account == gatewayInbound && g.inside != nil:
+		return g.inside, true
 	}
 	return nil, false
 }
@@ -265,26 +278,31 @@ type (
 	NoticeEvents = upstream.Events
 )
 
-// Lane is one direction of the gateway, for a listener.
+// Lane is one direction of the gateway, for a listener. Every message is judged by one set of options, those in force when it
+// was handed in.
 type Lane struct {
-	gateway *Gateway
-	leaves  bool
+	bridge *Bridge
+	leaves bool
 }
 
+func (l Lane) gateway() *Gateway { return l.bridge.gateway.Load() }
+
 // Lanes of the gateway: of mail that leaves the company, and of mail that enters it.
-func (g *Gateway) Lanes() (outbound, inbound Lane) { return Lane{g, true}, Lane{g, false} }
+func (g *Gateway) Lanes() (outbound, inbound Lane) {
+	return Lane{g.bridge, true}, Lane{g.bridge, false}
+}
 
 // Relay is Outbound or Inbound.
 func (l Lane) Relay(ctx context.Context, e Envelope, message io.Reader, apart bool) (Refusals, error) {
 	if l.leaves {
-		return l.gateway.Outbound(ctx, e, message, apart)
+		return l.gateway().Outbound(ctx, e, message, apart)
 	}
-	return l.gateway.Inbound(ctx, e, message, apart)
+	return l.gateway().Inbound(ctx, e, message, apart)
 }
 
 // CheckRecipient refuses those whom nobody here could deliver to: into the company only its own addresses go.
 func (l Lane) CheckRecipient(address string) error {
-	if !l.leaves && !l.gateway.Hosts(address) {
+	if !l.leaves && !l.gateway().Hosts(address) {
 		return relayDenied(address)
 	}
 	return nil
@@ -293,9 +311,9 @@ func (l Lane) CheckRecipient(address string) error {
 // MaxMessageSize is what Relay accepts, in bytes.
 func (l Lane) MaxMessageSize() int64 {
 	if l.leaves {
-		return l.gateway.MaxMessageSize()
+		return l.gateway().MaxMessageSize()
 	}
-	return l.gateway.MaxInboundSize()
+	return l.gateway().MaxInboundSize()
 }
 
 // Offers says whether the next hop offers an SMTP extension. The error is an *upstream.Error.
@@ -305,7 +323,7 @@ func (l Lane) Offers(ctx context.Context, extension string) (bool, error) {
 
 func (l Lane) way() *upstream.Relay {
 	if l.leaves {
-		return l.gateway.out
+		return l.gateway().out
 	}
-	return l.gateway.inside
+	return l.gateway().inside
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -36,9 +35,8 @@ type Options struct {
 	// account's own limit decides. nil, or 0 or less: SIZE without a number.
 	MaxMessageSize func() int64
 	// Relay takes mail from MTAs in place of Login; LMTP: it gives an answer for each recipient (RFC 2033).
-	Relay   Relay
-	LMTP    bool
-	Trusted []netip.Prefix // from where Relay takes mail
+	Relay Relay
+	LMTP  bool
 }
 
 const (

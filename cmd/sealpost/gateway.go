@@ -17,11 +17,29 @@ func gatewayOptions(g config.Gateway) (*bridge.GatewayOptions, error) {
 	}
 	o := &bridge.GatewayOptions{Domains: g.Domains, CAFile: g.CAFile, Headers: bridge.HeaderMode(g.Headers), Pass: g.Pass}
 	var err error
+	if o.Trusted, err = g.Networks(); err != nil {
+		return nil, err
+	}
 	if o.Outbound, err = nextHop(g.NextHopOutbound); err != nil {
 		return nil, err
 	}
 	o.Inbound, err = nextHop(g.NextHopInbound)
 	return o, err
+}
+
+// reloadGateway puts a changed [gateway] in force, but for its listeners.
+func reloadGateway(b *bridge.Bridge, g config.Gateway) error {
+	if _, ok := b.Gateway(); !ok && !g.Enabled() {
+		return nil
+	}
+	o, err := gatewayOptions(g)
+	if err != nil {
+		return err
+	}
+	if o == nil {
+		o = &bridge.GatewayOptions{} // which says why not
+	}
+	return b.SetGateway(*o)
 }
 
 func nextHop(raw string) (*upstream.NextHop, error) {
@@ -42,9 +60,8 @@ func (d *services) relayServer(name string, tlsConfig *tls.Config) func(net.List
 			lane, listen = inbound, d.service.config.Gateway.Inbound
 		}
 		_, lmtp := config.Listener(listen)
-		trusted, _ := d.service.config.Gateway.Networks() // checked when it was read
 		s := smtpd.New(smtpd.Options{
-			Relay: lane, LMTP: lmtp, Trusted: trusted, MaxMessageSize: lane.MaxMessageSize, TLS: tlsConfig, Log: d.log,
+			Relay: lane, LMTP: lmtp, MaxMessageSize: lane.MaxMessageSize, TLS: tlsConfig, Log: d.log,
 		})
 		d.shutdown = append(d.shutdown, s.Shutdown)
 		return s.Serve

@@ -89,11 +89,15 @@ func reload(g *globals, b *bridge.Bridge) {
 		g.logger().Error("the configuration was not reloaded", "cause", err)
 		return
 	}
+	if err := reloadGateway(b, cfg.Gateway); err != nil {
+		g.logger().Error("the configuration was not reloaded", "cause", err)
+		return
+	}
 	b.SetPolicy(policyOf(cfg.Policy))
 }
 
-// drainTime is how long running commands may take after SIGTERM.
-const drainTime = 10 * time.Second
+// drainTime is how long what is under way may take after SIGTERM; the units give it five seconds more.
+const drainTime = 25 * time.Second
 
 // services is the servers of one bridge, listening.
 type services struct {
