@@ -49,6 +49,9 @@ func measureGateway(ctx context.Context, o options) (rep gatewayReport, err erro
 		if err := b.comparePaths(ctx, &rep); err != nil {
 			return rep, err
 		}
+		if err := b.compareFilters(ctx, &rep); err != nil {
+			return rep, err
+		}
 	}
 	rep.Alone, err = b.aloneOnOneCore(ctx)
 	rep.LoadAfter = load()
