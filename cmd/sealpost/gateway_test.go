@@ -99,7 +99,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func startGateway(t *testing.T, section string) *gatewayDaemon {
+func startGateway(t *testing.T, section string, sockets ...*os.File) *gatewayDaemon {
 	t.Helper()
 	path, err := exec.LookPath("sealpost")
 	if err != nil {
@@ -112,6 +112,11 @@ func startGateway(t *testing.T, section string) *gatewayDaemon {
 	d.configure(section)
 	d.process = exec.Command(path, "run", "--config", filepath.Join(d.home, "config.toml"))
 	d.process.Env = []string{"HOME=" + d.home, "PATH=" + os.Getenv("PATH")}
+	if len(sockets) > 0 { // sd_listen_fds(3), the first of them
+		d.process = exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, path, "run", "--config", filepath.Join(d.home, "config.toml"))
+		d.process.Env = []string{"HOME=" + d.home, "PATH=" + os.Getenv("PATH"), "LISTEN_FDS=1", "LISTEN_FDNAMES=gateway-outbound"}
+		d.process.ExtraFiles = sockets
+	}
 	d.process.Stderr = &d.log
 	out, err := d.process.StdoutPipe()
 	if err != nil {
@@ -304,5 +309,42 @@ func TestGatewayReloads(t *testing.T) {
 	d.signal(syscall.SIGTERM)
 	if err := d.process.Wait(); err != nil {
 		t.Errorf("it ended with %v: %s", err, &d.log)
+	}
+}
+
+// systemd keeps the socket open between two daemons: who connects meanwhile waits, and is served by the second.
+func TestGatewayRestartsOnItsSocket(t *testing.T) {
+	hop := startHeldHop(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	section := fmt.Sprintf("next_hop_outbound = %q\ndomains = [\"alpha.test\"]\n", hop.address)
+	first := startGateway(t, section, socket)
+	if err := handIn(first.mta(), "before"); err != nil {
+		t.Fatal(err)
+	}
+	first.signal(syscall.SIGTERM)
+	if err := first.process.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, &first.log)
+	}
+	answer := make(chan error, 1)
+	waiting, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { answer <- handIn(smtp.NewClient(waiting), "meanwhile") }()
+	second := startGateway(t, section, socket)
+	if err := <-answer; err != nil || hop.count("before") != 1 || hop.count("meanwhile") != 1 {
+		t.Errorf("%v, the next hop has %v", err, hop.got)
+	}
+	if second.listeners["gateway-outbound"] != l.Addr().String() {
+		t.Errorf("it listens on %v", second.listeners)
 	}
 }
