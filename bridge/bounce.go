@@ -16,7 +16,7 @@ import (
 func (b *Bridge) bounce(ctx context.Context, m outbox.Message, cause error) error {
 	a, ok := b.Account(m.Account)
 	if _, relayed := b.relayOf(m.Account); relayed {
-		return b.gateway.bounce(ctx, m, cause)
+		return b.gateway.Load().bounce(ctx, m, cause)
 	}
 	if !ok {
 		b.log.Error("a message was given up and its account is gone", "account", m.Account, "message_id", m.MessageID)

@@ -85,7 +85,7 @@ type Bridge struct {
 	announceTo []string // of exports
 	accounts   []*Account
 	devices    []*Device
-	gateway    *Gateway // nil: none
+	gateway    atomic.Pointer[Gateway] // nil: none; see SetGateway
 	logins     logins
 
 	trustChanged chan struct{} // see followTrust
@@ -244,8 +244,8 @@ func (b *Bridge) Close() error {
 	for _, a := range b.accounts {
 		errs = append(errs, a.provider.Close())
 	}
-	if b.gateway != nil {
-		b.gateway.close()
+	if g, ok := b.Gateway(); ok {
+		g.close()
 	}
 	if b.contacts != nil {
 		errs = append(errs, b.contacts.Close())
@@ -319,8 +319,8 @@ func (b *Bridge) signersOf(ctx context.Context, address string) []contacts.Conta
 	if a, ok := b.Account(address); ok {
 		return a.ownContacts(address)
 	}
-	if b.gateway != nil && b.gateway.Hosts(address) {
-		return b.gateway.users.contacts(ctx, address)
+	if g, ok := b.Gateway(); ok && g.Hosts(address) {
+		return g.users.contacts(ctx, address)
 	}
 	return b.contacts.ForVerification(ctx, address)
 }

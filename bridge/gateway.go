@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge/contacts"
@@ -30,11 +30,12 @@ type GatewayOptions struct {
 	CAFile            string     // extra roots for the next hops
 	Headers           HeaderMode // of what is encrypted; "" is baseline
 	Company           Company
-	Pass              []string // addresses and domains whose users open their mail themselves
-	Submission        string   // the address of the Web Key Service; "": none
+	Pass              []string       // addresses and domains whose users open their mail themselves
+	Submission        string         // the address of the Web Key Service; "": none
+	Trusted           []netip.Prefix // from where mail is taken
 }
 
-// Gateway relays mail for the users of its domains. Safe for concurrent use.
+// Gateway relays mail for the users of its domains. Safe for concurrent use. Its options never change: SetGateway makes another one.
 type Gateway struct {
 	sender         // of mail that leaves the company
 	in      sender // of mail that enters it
@@ -43,7 +44,6 @@ type Gateway struct {
 	inside  *upstream.Relay // likewise
 	users   *hosted
 	id      string
-	company atomic.Pointer[Company]
 }
 
 // Refusals are why recipients do not get a message.
@@ -62,9 +62,17 @@ func (b *Bridge) openGateway(ctx context.Context, o Options) error {
 	if o.Gateway == nil {
 		return nil
 	}
-	tlsConfig, err := tlsConfigFor(o.Gateway.CAFile)
+	g, err := b.newGateway(ctx, *o.Gateway, newHosted(b))
+	if err == nil {
+		b.gateway.Store(g)
+	}
+	return err
+}
+
+func (b *Bridge) newGateway(ctx context.Context, o GatewayOptions, users *hosted) (*Gateway, error) {
+	tlsConfig, err := tlsConfigFor(o.CAFile)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	relay := func(to *upstream.NextHop) *upstream.Relay {
 		if to == nil {
@@ -72,12 +80,11 @@ func (b *Bridge) openGateway(ctx context.Context, o Options) error {
 		}
 		return upstream.NewRelay(upstream.RelayOptions{To: *to, TLS: tlsConfig})
 	}
-	g := &Gateway{options: *o.Gateway, out: relay(o.Gateway.Outbound), inside: relay(o.Gateway.Inbound), users: newHosted(b), id: b.vault.GatewayID()}
+	g := &Gateway{options: o, out: relay(o.Outbound), inside: relay(o.Inbound), users: users, id: b.vault.GatewayID()}
 	log := b.log.With("account", gatewayOutbound)
 	g.sender = sender{bridge: b, log: log, origin: g}
 	g.in = sender{bridge: b, log: b.log.With("account", gatewayInbound), origin: inbound{g}}
-	b.gateway = g
-	return errors.Join(g.SetCompany(ctx, o.Gateway.Company), g.enrolAll(ctx), g.openSubmissionKey(ctx))
+	return g, errors.Join(g.enrolAll(ctx), g.openSubmissionKey(ctx), g.openDomainKeys(ctx))
 }
 
 // close ends the connections to the next hops that nobody uses.
@@ -90,7 +97,10 @@ func (g *Gateway) close() {
 }
 
 // Gateway of this installation; false if it has none.
-func (b *Bridge) Gateway() (*Gateway, bool) { return b.gateway, b.gateway != nil }
+func (b *Bridge) Gateway() (*Gateway, bool) {
+	g := b.gateway.Load()
+	return g, g != nil
+}
 
 // The names of the two directions in the log of decisions and in the outbox.
 const (
@@ -100,13 +110,14 @@ const (
 
 // relayOf is the way out of what the outbox holds for the gateway.
 func (b *Bridge) relayOf(account string) (outbox.Submitter, bool) {
+	g, ok := b.Gateway()
 	switch {
-	case b.gateway == nil:
+	case !ok:
 		return nil, false
-	case account == gatewayOutbound && b.gateway.out != nil:
-		return b.gateway.out, true
-	case account == gatewayInbound && b.gateway.inside != nil:
-		return b.gateway.inside, true
+	case account == gatewayOutbound && g.out != nil:
+		return g.out, true
+	case account == gatewayInbound && g.inside != nil:
+		return g.inside, true
 	}
 	return nil, false
 }
@@ -163,24 +174,13 @@ func (g *Gateway) neverSent(m *outgoing) []string {
 	return drop
 }
 
-// SetCompany replaces the company's policy for messages handed in from now on.
-func (g *Gateway) SetCompany(ctx context.Context, c Company) error {
-	if len(c.Partners) > 0 {
-		if err := g.openDomainKeys(ctx); err != nil {
-			return err
-		}
-	}
-	g.company.Store(&c)
-	return nil
-}
-
 // regime implements origin. The levels are about the gateway's own users.
 func (g *Gateway) regime(author string) Regime {
 	base := Regime{Policy: g.bridge.Policy(), Headers: g.options.Headers}
 	if !g.Hosts(author) {
 		return base
 	}
-	return g.company.Load().For(base, author)
+	return g.options.Company.For(base, author)
 }
 
 // account implements origin: the log names the user.
@@ -208,7 +208,7 @@ func (g *Gateway) lookup(ctx context.Context, m MessageFacts, address string) (c
 
 // lookupHosted is about a user of the gateway. Those of another company are not inside.
 func (g *Gateway) lookupHosted(ctx context.Context, p Policy, m MessageFacts, address string) (l contacts.Lookup, f RecipientFacts) {
-	inside := m.Foreign || g.company.Load().together(m.From, address)
+	inside := m.Foreign || g.options.Company.together(m.From, address)
 	if !inside || p.speaksOf(m, address) {
 		l = g.users.lookup(ctx, address)
 	}
@@ -323,26 +323,31 @@ type (
 	NoticeEvents = upstream.Events
 )
 
-// Lane is one direction of the gateway, for a listener.
+// Lane is one direction of the gateway, for a listener. Every message is judged by one set of options, those in force when it
+// was handed in.
 type Lane struct {
-	gateway *Gateway
-	leaves  bool
+	bridge *Bridge
+	leaves bool
 }
 
+func (l Lane) gateway() *Gateway { return l.bridge.gateway.Load() }
+
 // Lanes of the gateway: of mail that leaves the company, and of mail that enters it.
-func (g *Gateway) Lanes() (outbound, inbound Lane) { return Lane{g, true}, Lane{g, false} }
+func (g *Gateway) Lanes() (outbound, inbound Lane) {
+	return Lane{g.bridge, true}, Lane{g.bridge, false}
+}
 
 // Relay is Outbound or Inbound.
 func (l Lane) Relay(ctx context.Context, e Envelope, message io.Reader, apart bool) (Refusals, error) {
 	if l.leaves {
-		return l.gateway.Outbound(ctx, e, message, apart)
+		return l.gateway().Outbound(ctx, e, message, apart)
 	}
-	return l.gateway.Inbound(ctx, e, message, apart)
+	return l.gateway().Inbound(ctx, e, message, apart)
 }
 
 // CheckRecipient refuses those whom nobody here could deliver to: into the company only its own addresses go.
 func (l Lane) CheckRecipient(address string) error {
-	if !l.leaves && !l.gateway.Hosts(address) {
+	if !l.leaves && !l.gateway().Hosts(address) {
 		return relayDenied(address)
 	}
 	return nil
@@ -351,9 +356,9 @@ func (l Lane) CheckRecipient(address string) error {
 // MaxMessageSize is what Relay accepts, in bytes.
 func (l Lane) MaxMessageSize() int64 {
 	if l.leaves {
-		return l.gateway.MaxMessageSize()
+		return l.gateway().MaxMessageSize()
 	}
-	return l.gateway.MaxInboundSize()
+	return l.gateway().MaxInboundSize()
 }
 
 // Offers says whether the next hop offers an SMTP extension. The error is an *upstream.Error.
@@ -363,7 +368,7 @@ func (l Lane) Offers(ctx context.Context, extension string) (bool, error) {
 
 func (l Lane) way() *upstream.Relay {
 	if l.leaves {
-		return l.gateway.out
+		return l.gateway().out
 	}
-	return l.gateway.inside
+	return l.gateway().inside
 }

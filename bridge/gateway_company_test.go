@@ -21,9 +21,12 @@ func fixedCertificate(t *testing.T, address string) *keydisc.Certificate {
 
 func (c *company) company(policy Company) {
 	c.t.Helper()
-	if err := c.gateway.SetCompany(c.t.Context(), policy); err != nil {
+	o := c.gateway.options
+	o.Company = policy
+	if err := c.bridge.SetGateway(c.t.Context(), o); err != nil {
 		c.t.Fatal(err)
 	}
+	c.gateway, _ = c.bridge.Gateway()
 }
 
 // entries are what the log says about recipients: "account > recipient decision rule detail".

@@ -18,6 +18,8 @@ type Relay interface {
 	Relay(ctx context.Context, e bridge.Envelope, message io.Reader, apart bool) (refused bridge.Refusals, err error)
 	// CheckRecipient says beforehand who cannot get anything.
 	CheckRecipient(address string) error
+	// Trusts says whether mail is taken from an address; it is asked for every message.
+	Trusts(ip netip.Addr) bool
 	MaxMessageSize() int64
 	// Offers says whether what comes next offers an extension; only then is it offered here.
 	Offers(ctx context.Context, extension string) (bool, error)
@@ -34,7 +36,6 @@ var passedOn = []string{"8BITMIME", "SMTPUTF8", "DSN"}
 type relaySession struct {
 	session *session // not embedded: an MTA does not log in
 	handIn  *handIn
-	trusted bool
 }
 
 var _ smtp.LMTPSession = (*relaySession)(nil)
@@ -56,8 +57,8 @@ func (h *handIn) Submit(ctx context.Context, e bridge.Envelope, message io.Reade
 // what seems to need an extension that is not there.
 func (s *Server) newRelaySession(g *gate, c *smtp.Conn) (smtp.Session, error) {
 	h := &handIn{Relay: s.o.Relay, apart: s.o.LMTP}
-	r := &relaySession{session: &session{s: s, g: g, conn: c, account: h}, handIn: h, trusted: s.trusts(g.RemoteAddr())}
-	if !r.trusted {
+	r := &relaySession{session: &session{s: s, g: g, conn: c, account: h}, handIn: h}
+	if !s.trusts(g.RemoteAddr()) {
 		return r, nil
 	}
 	g.offers = map[string]bool{}
@@ -78,12 +79,12 @@ func (s *Server) trusts(remote net.Addr) bool {
 		return false
 	}
 	ip, ok := netip.AddrFromSlice(a.IP)
-	return ok && slices.ContainsFunc(s.o.Trusted, func(p netip.Prefix) bool { return p.Contains(ip.Unmap()) })
+	return ok && s.o.Relay.Trusts(ip.Unmap())
 }
 
 // Mail implements smtp.Session.
 func (r *relaySession) Mail(from string, o *smtp.MailOptions) error {
-	if !r.trusted {
+	if !r.session.s.trusts(r.session.g.RemoteAddr()) {
 		r.session.s.o.Log.Warn("a host that is not trusted wants to relay", "remote", r.session.g.RemoteAddr().String())
 		return reply(550, [3]int{5, 7, 1}, "Relaying denied: this host is not among the trusted ones of the configuration")
 	}

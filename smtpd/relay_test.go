@@ -16,6 +16,7 @@ import (
 type fakeRelay struct {
 	*fake
 	bare, unreachable bool // of what comes next
+	untrusted         bool // the MTA
 }
 
 func (f *fakeRelay) Relay(ctx context.Context, e bridge.Envelope, message io.Reader, apart bool) (bridge.Refusals, error) {
@@ -45,14 +46,12 @@ func (f *fakeRelay) Offers(_ context.Context, extension string) (bool, error) {
 	return !f.bare || extension == "8BITMIME", nil
 }
 
+func (f *fakeRelay) Trusts(netip.Addr) bool { return !f.untrusted }
+
 // startRelay starts the listener of a gateway: lmtp; untrusted: the client is; bare, unreachable: what comes next is.
 func startRelay(t *testing.T, words []string) *rig {
 	return startWith(t, func(o *Options, f *fake) {
 		has := func(word string) bool { return slices.Contains(words, word) }
-		o.LMTP, o.Relay = has("lmtp"), &fakeRelay{fake: f, bare: has("bare"), unreachable: has("unreachable")}
-		o.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-		if has("untrusted") {
-			o.Trusted = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-		}
+		o.LMTP, o.Relay = has("lmtp"), &fakeRelay{fake: f, bare: has("bare"), unreachable: has("unreachable"), untrusted: has("untrusted")}
 	})
 }

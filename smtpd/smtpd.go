@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -38,9 +37,8 @@ type Options struct {
 	// Devices have what they write read with some patience; see contentLines.
 	Devices bool
 	// Relay takes mail from MTAs in place of Login; LMTP: it gives an answer for each recipient (RFC 2033).
-	Relay   Relay
-	LMTP    bool
-	Trusted []netip.Prefix // from where Relay takes mail
+	Relay Relay
+	LMTP  bool
 }
 
 const (

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 
@@ -20,11 +21,29 @@ func gatewayOptions(g config.Gateway) (*bridge.GatewayOptions, error) {
 	if o.Company, err = companyOf(g); err != nil {
 		return nil, err
 	}
+	if o.Trusted, err = g.Networks(); err != nil {
+		return nil, err
+	}
 	if o.Outbound, err = nextHop(g.NextHopOutbound); err != nil {
 		return nil, err
 	}
 	o.Inbound, err = nextHop(g.NextHopInbound)
 	return o, err
+}
+
+// reloadGateway puts a changed [gateway] in force, but for its listeners.
+func reloadGateway(ctx context.Context, b *bridge.Bridge, g config.Gateway) error {
+	if _, ok := b.Gateway(); !ok && !g.Enabled() {
+		return nil
+	}
+	o, err := gatewayOptions(g)
+	if err != nil {
+		return err
+	}
+	if o == nil {
+		o = &bridge.GatewayOptions{} // which says why not
+	}
+	return b.SetGateway(ctx, *o)
 }
 
 func nextHop(raw string) (*upstream.NextHop, error) {
@@ -45,9 +64,8 @@ func (d *services) relayServer(name string, tlsConfig *tls.Config) func(net.List
 			lane, listen = inbound, d.service.config.Gateway.Inbound
 		}
 		_, lmtp := config.Listener(listen)
-		trusted, _ := d.service.config.Gateway.Networks() // checked when it was read
 		s := smtpd.New(smtpd.Options{
-			Relay: lane, LMTP: lmtp, Trusted: trusted, MaxMessageSize: lane.MaxMessageSize, TLS: tlsConfig, Log: d.log,
+			Relay: lane, LMTP: lmtp, MaxMessageSize: lane.MaxMessageSize, TLS: tlsConfig, Log: d.log,
 		})
 		d.shutdown = append(d.shutdown, s.Shutdown)
 		return s.Serve

@@ -100,22 +100,16 @@ func takeOver(ctx context.Context, g *globals, b *bridge.Bridge) error {
 	if err != nil {
 		return err
 	}
-	if gateway, ok := b.Gateway(); ok {
-		company, err := companyOf(cfg.Gateway)
-		if err == nil {
-			err = gateway.SetCompany(ctx, company)
-		}
-		if err != nil {
-			return err
-		}
+	if err := reloadGateway(ctx, b, cfg.Gateway); err != nil {
+		return err
 	}
 	b.SetPolicy(policyOf(cfg.Policy))
 	b.Contacts().SetLists(lists)
 	return b.Contacts().FollowLists(ctx)
 }
 
-// drainTime is how long running commands may take after SIGTERM.
-const drainTime = 10 * time.Second
+// drainTime is how long what is under way may take after SIGTERM; the units give it five seconds more.
+const drainTime = 25 * time.Second
 
 // services is the servers of one bridge, listening.
 type services struct {

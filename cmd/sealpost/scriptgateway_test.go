@@ -45,15 +45,15 @@ func relay(ts *testscript.TestScript, neg bool, args []string) {
 	if found == nil {
 		ts.Fatalf("%s has no such listener", args[0])
 	}
-	answers, err := handIn(found[1], strings.Trim(args[2], "<>"), strings.Split(args[3], ","), crlf(ts.ReadFile(args[4])))
+	answers, err := lmtpIn(found[1], strings.Trim(args[2], "<>"), strings.Split(args[3], ","), crlf(ts.ReadFile(args[4])))
 	ts.Check(err)
 	for _, to := range slices.Sorted(maps.Keys(answers)) {
 		fmt.Fprintf(ts.Stdout(), "%s: %s\n", to, answers[to])
 	}
 }
 
-// handIn is an MTA's LMTP client; the answers are by recipient.
-func handIn(address, from string, to []string, message []byte) (answers map[string]string, err error) {
+// lmtpIn is an MTA's LMTP client; the answers are by recipient.
+func lmtpIn(address, from string, to []string, message []byte) (answers map[string]string, err error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func TestFoundByOurOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(wkdserver.New(wkdserver.Options{
-		Domains: []string{"alpha.test"}, Log: slog.New(slog.DiscardHandler),
+		Domains: func() []string { return []string{"alpha.test"} }, Log: slog.New(slog.DiscardHandler),
 		Find: func(_ context.Context, _, hash string) (string, []byte, error) {
 			if hash != keydisc.WKDHash("alice") {
 				return "", nil, wkdserver.ErrNone

@@ -20,7 +20,7 @@ var ErrNone = errors.New("there is no certificate for that address")
 
 // Options of a Server.
 type Options struct {
-	Domains []string // of the directory, in ASCII
+	Domains func() []string // of the directory, in ASCII
 	// Find is the certificate of the address at a domain whose local part has that hash (keydisc.WKDHash), with user IDs of that
 	// address alone. ErrNone is a definite answer, anything else "ask again".
 	Find func(ctx context.Context, domain, hash string) (address string, certificate []byte, err error)
@@ -83,7 +83,7 @@ func (s *Server) read(r *http.Request) (request, bool) {
 	if len(parts) > 1 && parts[0] != "hu" {
 		asked.domain, parts = strings.ToLower(parts[0]), parts[1:]
 	}
-	if !slices.Contains(s.o.Domains, asked.domain) {
+	if !slices.Contains(s.o.Domains(), asked.domain) {
 		return request{}, false
 	}
 	switch {

@@ -16,7 +16,7 @@ import (
 
 func server() *Server {
 	return New(Options{
-		Domains: []string{"alpha.test", "xn--bcher-kva.test"}, Submission: "key-submission@alpha.test", Log: slog.New(slog.DiscardHandler),
+		Domains: func() []string { return []string{"alpha.test", "xn--bcher-kva.test"} }, Submission: "key-submission@alpha.test", Log: slog.New(slog.DiscardHandler),
 		Find: func(_ context.Context, domain, hash string) (string, []byte, error) {
 			switch {
 			case domain == "alpha.test" && hash == keydisc.WKDHash("alice"):
