@@ -65,7 +65,7 @@ func bodies(t *testing.T, a *Account, e Envelope, text string) (all [][]byte) {
 	if err := a.checkSender(m); err != nil {
 		t.Fatal(err)
 	}
-	parcels, err := a.compose(t.Context(), m, a.decide(t.Context(), MessageFacts{}, m.to, m.visible))
+	parcels, err := a.compose(t.Context(), m, a.decide(t.Context(), m.regime.Policy, MessageFacts{}, m.to, m.visible))
 	defer closeAll(parcels)
 	if err != nil || len(parcels) != 2 {
 		t.Fatalf("%d parcels: %v", len(parcels), err)

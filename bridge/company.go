@@ -99,9 +99,44 @@ func (r Regime) under(l PolicyLevel) Regime {
 		r.Headers = l.Headers
 	}
 	r.Rules = r.rulesUnder(l, locked)
+	if l.Fixed && !locked {
+		for i := range r.Rules {
+			r.Rules[i].Fixed = true
+		}
+	}
 	r.Fixed = locked || l.Fixed
 	r.Archive = append(slices.Clone(r.Archive), l.Archive...)
 	return r
+}
+
+// and is what is in force where both are.
+func (r Regime) and(other Regime) Regime {
+	second := other.Policy
+	r.And = &second
+	r.AllowSplit = r.AllowSplit && other.AllowSplit
+	if other.Headers == pgpmime.Shy {
+		r.Headers = pgpmime.Shy
+	}
+	for _, c := range other.Archive {
+		known := func(mine *keydisc.Certificate) bool { return mine.Fingerprint() == c.Fingerprint() }
+		if !slices.ContainsFunc(r.Archive, known) {
+			r.Archive = append(slices.Clone(r.Archive), c)
+		}
+	}
+	return r
+}
+
+// inASCII has all domains as addresses are compared.
+func (c Company) inASCII() Company {
+	tenants, partners := map[string]string{}, map[string]*keydisc.Certificate{}
+	for domain, name := range c.Tenants {
+		tenants[domainOf(normalized("x@"+domain))] = name
+	}
+	for domain, certificate := range c.Partners {
+		partners[domainOf(normalized("x@"+domain))] = certificate
+	}
+	c.Tenants, c.Partners = tenants, partners
+	return c
 }
 
 // rulesUnder puts a level's rules before those above, which are then asked only where none of the level's matches.
@@ -115,11 +150,14 @@ func (r Regime) rulesUnder(l PolicyLevel, locked bool) []Rule {
 	}
 	fixed := func(above Rule) bool { return above.Fixed || above.Encrypt == Require }
 	first, open := divide(r.Rules, fixed)
-	return slices.Concat(first, own, open)
+	return slices.Concat(first, own, open) // a new slice, whose rules may be changed
 }
 
 // tightened are the rules of a level below one that fixes everything: what requires comes first, and what would loosen is left out.
 func (r Regime) tightened(own []Rule) []Rule {
+	for i := range own {
+		own[i].Fixed = true // nor can a sender loosen it
+	}
 	strict, rest := divide(own, func(rule Rule) bool { return rule.Encrypt == Require })
 	harmless, _ := divide(rest, func(rule Rule) bool { return strictness(rule.Encrypt) >= strictness(r.Default) })
 	return slices.Concat(strict, r.Rules, harmless)
@@ -153,4 +191,4 @@ func (c Company) together(one, other string) bool {
 }
 
 // Tenant is the company that an address belongs to; "" if the gateway serves only one.
-func (c Company) Tenant(address string) string { return c.Tenants[domainOf(address)] }
+func (c Company) Tenant(address string) string { return c.Tenants[domainOf(normalized(address))] }

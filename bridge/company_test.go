@@ -110,7 +110,7 @@ func TestNothingLoosensWhatIsFixed(t *testing.T) {
 		}
 		below := c.For(base, "alice@alpha.test")
 		for _, address := range []string{"a@x.test", "b@x.test", "a@y.test", "a@z.test"} {
-			m := MessageFacts{From: "alice@alpha.test", Force: rapid.SampledFrom([]Force{ForceNothing, ForceRequire}).Draw(t, "force")}
+			m := MessageFacts{From: "alice@alpha.test", Force: rapid.SampledFrom([]Force{ForceNothing, ForceRequire, ForceClear}).Draw(t, "force")}
 			was, _ := base.modeFor(m, address)
 			now, why := below.modeFor(m, address)
 			if strictness(now) < strictness(was) {

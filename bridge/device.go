@@ -131,7 +131,7 @@ func (d *Device) Submit(ctx context.Context, e Envelope, message io.Reader) erro
 	}
 	defer m.Close()
 	facts := MessageFacts{From: m.author, Device: d.options.Name}
-	recipients := a.decide(ctx, facts, m.to, m.visible)
+	recipients := a.decide(ctx, m.regime.Policy, facts, m.to, m.visible)
 	if refusal := refusalOf(recipients); refusal != nil {
 		a.record(ctx, m, recipients)
 		return refusal

@@ -80,6 +80,7 @@ func (b *Bridge) newGateway(ctx context.Context, o GatewayOptions, users *hosted
 		}
 		return upstream.NewRelay(upstream.RelayOptions{To: *to, TLS: tlsConfig})
 	}
+	o.Company = o.Company.inASCII()
 	g := &Gateway{options: o, out: relay(o.Outbound), inside: relay(o.Inbound), users: users, id: b.vault.GatewayID()}
 	log := b.log.With("account", gatewayOutbound)
 	g.sender = sender{bridge: b, log: log, origin: g}
@@ -174,26 +175,34 @@ func (g *Gateway) neverSent(m *outgoing) []string {
 	return drop
 }
 
-// regime implements origin. The levels are about the gateway's own users.
-func (g *Gateway) regime(author string) Regime {
+// regime implements origin. The levels are about the gateway's own users. Whoever writes under a colleague's name is held to what is in force
+// for either.
+func (g *Gateway) regime(author, envelope string) Regime {
 	base := Regime{Policy: g.bridge.Policy(), Headers: g.options.Headers}
-	if !g.Hosts(author) {
+	author, envelope = normalized(author), normalized(envelope)
+	switch {
+	case !g.Hosts(author) && !g.Hosts(envelope):
 		return base
+	case !g.Hosts(author):
+		return g.options.Company.For(base, envelope)
+	case !g.Hosts(envelope) || author == envelope:
+		return g.options.Company.For(base, author)
 	}
-	return g.options.Company.For(base, author)
+	return g.options.Company.For(base, author).and(g.options.Company.For(base, envelope))
 }
 
-// account implements origin: the log names the user.
+// account implements origin: the log names the user, the one that the MTA has let send.
 func (g *Gateway) account(m *outgoing) string {
-	if g.Hosts(m.author) {
-		return m.author
+	for _, address := range []string{normalized(m.from), m.author} {
+		if g.Hosts(address) {
+			return address
+		}
 	}
 	return gatewayOutbound
 }
 
 // lookup asks nobody about those inside, and for mail that passes or is a list's.
-func (g *Gateway) lookup(ctx context.Context, m MessageFacts, address string) (contacts.Lookup, RecipientFacts) {
-	p := g.regime(m.From).Policy
+func (g *Gateway) lookup(ctx context.Context, p Policy, m MessageFacts, address string) (contacts.Lookup, RecipientFacts) {
 	if g.Hosts(address) {
 		return g.lookupHosted(ctx, p, m, address)
 	}
@@ -208,7 +217,10 @@ func (g *Gateway) lookup(ctx context.Context, m MessageFacts, address string) (c
 
 // lookupHosted is about a user of the gateway. Those of another company are not inside.
 func (g *Gateway) lookupHosted(ctx context.Context, p Policy, m MessageFacts, address string) (l contacts.Lookup, f RecipientFacts) {
-	inside := m.Foreign || g.options.Company.together(m.From, address)
+	inside := true
+	for _, sender := range []string{m.From, m.Envelope} {
+		inside = inside && (!g.Hosts(sender) || g.options.Company.together(sender, address))
+	}
 	if !inside || p.speaksOf(m, address) {
 		l = g.users.lookup(ctx, address)
 	}

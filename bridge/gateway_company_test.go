@@ -143,3 +143,39 @@ func TestTenantsAreApart(t *testing.T) {
 		t.Errorf("a colleague is refused: %v", got)
 	}
 }
+
+// TestNamesOfTwoUsers: whoever writes under a colleague's name is held to what is in force for either, and named in the log.
+func TestNamesOfTwoUsers(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.company(Company{Users: []PolicyLevel{{Name: erin, Encrypt: Require, Fixed: true}}})
+	for name, e := range map[string][2]string{"From": {erin, alice}, "envelope": {alice, erin}} {
+		a := c.leave(Envelope{From: e[0], To: []string{dave}}, message(e[1], dave, "borrowed "+name, secretBody), true)
+		if a[dave] != string(ReasonNoCertificate) || len(c.out.For(dave)) > 0 {
+			t.Errorf("a borrowed %s: answered %v", name, a)
+		}
+	}
+	if entries := c.entries(); !strings.HasPrefix(entries[0], erin) && !strings.HasPrefix(entries[1], erin) {
+		t.Errorf("the log names %q", entries)
+	}
+	c.gateway.options.Domains = []string{"alpha.test", "echo.test"}
+	c.company(Company{Tenants: map[string]string{"alpha.test": "one", "echo.test": "two"}})
+	a := c.leave(Envelope{From: "olga@echo.test", To: []string{erin}}, message(alice, erin, "tenants", secretBody, "X-Sealpost-Policy: require"), true)
+	if a[erin] == "" && strings.Contains(string(c.out.For(erin)[0]), secretBody) {
+		t.Error("mail of another company is taken for the company's own")
+	}
+}
+
+// TestInternationalDomains are the same in either spelling.
+func TestInternationalDomains(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.gateway.options.Domains = []string{"b\u00fccher.test", "gr\u00f6\u00dfe.test", "alpha.test"}
+	c.company(Company{Tenants: map[string]string{"b\u00fccher.test": "one", "gr\u00f6\u00dfe.test": "two", "alpha.test": "three"},
+		Partners: map[string]*keydisc.Certificate{"\u00e4pfel.test": fixedCertificate(t, carol)}})
+	company := c.gateway.options.Company
+	if company.together("a@b\u00fccher.test", "b@gr\u00f6\u00dfe.test") || !company.together("a@b\u00fccher.test", "b@xn--bcher-kva.test") {
+		t.Errorf("tenants %v", company.Tenants)
+	}
+	if c.gateway.partnerOf("x@\u00e4pfel.test") == nil || c.gateway.partnerOf("x@xn--pfel-koa.test") == nil {
+		t.Errorf("partners %v", company.Partners)
+	}
+}

@@ -40,7 +40,7 @@ func (g *Gateway) leave(ctx context.Context, e Envelope, message io.Reader, apar
 	if err != nil {
 		return nil, err
 	}
-	recipients := g.decide(ctx, facts, m.to, m.visible)
+	recipients := g.decide(ctx, m.regime.Policy, facts, m.to, m.visible)
 	if refusal := refusalOf(recipients); refusal != nil && !apart {
 		g.record(ctx, m, recipients)
 		return nil, refusal

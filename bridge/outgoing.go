@@ -84,7 +84,7 @@ func (a *Account) deliver(ctx context.Context, e Envelope, message io.Reader) er
 	if err != nil {
 		return err
 	}
-	recipients := a.decide(ctx, facts, m.to, m.visible)
+	recipients := a.decide(ctx, m.regime.Policy, facts, m.to, m.visible)
 	if refusal := refusalOf(recipients); refusal != nil {
 		a.record(ctx, m, recipients)
 		return refusal
@@ -114,14 +114,14 @@ type recipient struct {
 }
 
 // decide finds every recipient's certificate, all at once, and asks the policy.
-func (s *sender) decide(ctx context.Context, message MessageFacts, to []string, visible map[string]bool) []recipient {
+func (s *sender) decide(ctx context.Context, p Policy, message MessageFacts, to []string, visible map[string]bool) []recipient {
 	recipients, facts := make([]recipient, len(to)), make([]RecipientFacts, len(to))
 	var wg sync.WaitGroup
 	for i, address := range to {
-		wg.Go(func() { recipients[i].lookup, facts[i] = s.origin.lookup(ctx, message, address) })
+		wg.Go(func() { recipients[i].lookup, facts[i] = s.origin.lookup(ctx, p, message, address) })
 	}
 	wg.Wait()
-	for i, v := range s.origin.regime(message.From).Decide(message, facts) {
+	for i, v := range p.Decide(message, facts) {
 		recipients[i].Verdict = v
 		recipients[i].visible = visible[normalized(v.Address)]
 	}
@@ -138,7 +138,7 @@ func (s *sender) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, e
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
-	return MessageFacts{From: m.author, Force: m.force, RepliesToEncrypted: replies, Ciphertext: ciphertext}, nil
+	return MessageFacts{From: m.author, Envelope: normalized(m.from), Force: m.force, RepliesToEncrypted: replies, Ciphertext: ciphertext}, nil
 }
 
 // factsOf turns what was found into what the policy needs to know.
@@ -262,9 +262,8 @@ func (s *sender) encryptFor(m *outgoing, group []recipient) (parcel, error) {
 
 // encryptOptions lends the signer's key until giveBack.
 func (s *sender) encryptOptions(m *outgoing, group []recipient) (o pgpmime.EncryptOptions, giveBack func(), err error) {
-	regime := s.origin.regime(m.author)
 	giveBack = func() {}
-	o = pgpmime.EncryptOptions{Headers: regime.Headers, Recipients: slices.Clone(regime.Archive), Time: s.bridge.now()}
+	o = pgpmime.EncryptOptions{Headers: m.regime.Headers, Recipients: slices.Clone(m.regime.Archive), Time: s.bridge.now()}
 	ring := s.origin.ringOf(m)
 	if ring != nil {
 		var own *keydisc.Certificate
@@ -476,7 +475,7 @@ func (s *sender) detail(m *outgoing, r recipient, mixed bool) string {
 		if r.lookup.Source == sourcePartner {
 			details = append(details, "domain certificate")
 		}
-		for _, c := range s.origin.regime(m.author).Archive {
+		for _, c := range m.regime.Archive {
 			details = append(details, "archive "+string(c.Fingerprint()))
 		}
 	}

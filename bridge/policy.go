@@ -52,6 +52,8 @@ type Policy struct {
 	Fixed      bool   // no sender can loosen the default for one message
 	AllowSplit bool   // mixed = "split": some recipients encrypted, the rest clear
 	Rules      []Rule
+	// And is another policy that is in force, too: the stricter word counts.
+	And *Policy
 	// Tags at the beginning or the end of a subject, by which a sender says the same as with X-Sealpost-Policy;
 	// "" is none.
 	TagRequire, TagClear string
@@ -68,9 +70,11 @@ const (
 
 // MessageFacts are what the decision needs to know of the message.
 type MessageFacts struct {
-	From   string // the address in From
-	Device string // the lane it comes through; "": a mail program
-	Force  Force
+	From string // the address in From
+	// Envelope is the envelope's sender, normalised; "": nobody, or not known.
+	Envelope string
+	Device   string // the lane it comes through; "": a mail program
+	Force    Force
 	// RepliesToEncrypted: it answers a message that reached us end-to-end encrypted, and
 	// so is taken to quote it (RFC 9787 §6.3).
 	RepliesToEncrypted bool
@@ -166,6 +170,9 @@ func (m MessageFacts) passes(mode Mode) bool {
 
 // speaksOf says whether a rule of the configuration is about an address.
 func (p Policy) speaksOf(m MessageFacts, address string) bool {
+	if p.And != nil && p.And.speaksOf(m, address) {
+		return true
+	}
 	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.covers(m, address) })
 }
 
@@ -176,6 +183,16 @@ func (r Rule) covers(m MessageFacts, address string) bool {
 // modeFor finds the mode in force: the first matching rule, else the default; the sender's
 // wish may tighten either, and loosen what is not fixed.
 func (p Policy) modeFor(m MessageFacts, address string) (Mode, string) {
+	mode, rule := p.ownMode(m, address)
+	if p.And != nil {
+		if other, why := p.And.modeFor(m, address); strictness(other) > strictness(mode) {
+			return other, why
+		}
+	}
+	return mode, rule
+}
+
+func (p Policy) ownMode(m MessageFacts, address string) (Mode, string) {
 	if m.Device != "" { // nobody reads what a device says about it, and nobody is there to decide
 		return Require, "device " + m.Device
 	}

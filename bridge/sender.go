@@ -25,7 +25,7 @@ type origin interface {
 	// MaxMessageSize is the largest message that is taken, in bytes.
 	MaxMessageSize() int64
 	// lookup finds the certificate of a recipient, and what the policy has to know of him.
-	lookup(ctx context.Context, m MessageFacts, address string) (contacts.Lookup, RecipientFacts)
+	lookup(ctx context.Context, p Policy, m MessageFacts, address string) (contacts.Lookup, RecipientFacts)
 	// ringOf holds the key that speaks for a message's author; nil: nobody signs it.
 	ringOf(m *outgoing) *keyring.Ring
 	// meet finds out about the author of a message what the rest needs.
@@ -36,15 +36,15 @@ type origin interface {
 	trace(m *outgoing) []pgpmime.Field
 	// submit hands over; see upstream.Provider.Submit.
 	submit(ctx context.Context, t []upstream.Transaction) ([]error, error)
-	// regime is what is in force for mail of an author.
-	regime(author string) Regime
+	// regime is what is in force for mail of an author under an envelope's sender.
+	regime(author, envelope string) Regime
 	// account is whose message it is, for the log of decisions.
 	account(m *outgoing) string
 	// event is the kind of entry in the log of decisions.
 	event() string
 }
 
-func (a *Account) lookup(ctx context.Context, _ MessageFacts, address string) (contacts.Lookup, RecipientFacts) {
+func (a *Account) lookup(ctx context.Context, _ Policy, _ MessageFacts, address string) (contacts.Lookup, RecipientFacts) {
 	l := a.bridge.certificateOf(ctx, address)
 	return l, factsOf(address, l)
 }
@@ -61,7 +61,7 @@ func (a *Account) submit(ctx context.Context, t []upstream.Transaction) ([]error
 
 func (a *Account) trace(*outgoing) []pgpmime.Field { return nil }
 
-func (a *Account) regime(string) Regime {
+func (a *Account) regime(_, _ string) Regime {
 	return Regime{Policy: a.bridge.Policy(), Headers: a.options.Headers}
 }
 

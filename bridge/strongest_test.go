@@ -166,7 +166,7 @@ func encryptedBody(t *testing.T, a *Account, to []string, text string) []byte {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	recipients := a.decide(t.Context(), MessageFacts{From: m.author}, m.to, m.visible)
+	recipients := a.decide(t.Context(), m.regime.Policy, MessageFacts{From: m.author}, m.to, m.visible)
 	if refusal := refusalOf(recipients); refusal != nil {
 		t.Fatal(refusal)
 	}

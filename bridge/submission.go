@@ -40,6 +40,7 @@ type outgoing struct {
 	notice     upstream.Notice
 	client     Client          // who hands it in
 	header     mimescan.Header // as it came
+	regime     Regime          // what is in force for it, whatever is reloaded meanwhile
 	ours       bool            // at a gateway: a user has written it, for whom we sign
 	ring       *keyring.Ring   // at a gateway: of the author; nil: nobody signs
 	fromFields []string        // values of From
@@ -77,6 +78,7 @@ func (s *sender) receive(ctx context.Context, e Envelope, r io.Reader) (*outgoin
 	if err := s.origin.meet(ctx, m); err != nil {
 		return nil, localRefusal(err)
 	}
+	m.regime = s.origin.regime(m.author, m.from)
 	m.message, err = s.complete(m, header, raw)
 	if err != nil {
 		return nil, localRefusal(err)

@@ -52,7 +52,8 @@ func (s *sender) preview(ctx context.Context, m MessageFacts, ring *keyring.Ring
 	for _, address := range to {
 		visible[normalized(address)] = true
 	}
-	recipients := s.decide(ctx, m, unique(append(append([]string{}, to...), bcc...)), visible)
+	regime := s.origin.regime(m.From, m.Envelope)
+	recipients := s.decide(ctx, regime.Policy, m, unique(append(append([]string{}, to...), bcc...)), visible)
 	verdicts := make([]Verdict, len(recipients))
 	preview := Preview{Recipients: make([]PreviewRecipient, len(recipients))}
 	for i, r := range recipients {
@@ -60,7 +61,7 @@ func (s *sender) preview(ctx context.Context, m MessageFacts, ring *keyring.Ring
 		preview.Recipients[i] = previewOf(r)
 		preview.Recipients[i].PQ = s.postQuantum(m.From, ring, r, recipients)
 	}
-	for _, c := range s.origin.regime(m.From).Archive {
+	for _, c := range regime.Archive {
 		preview.Archive = append(preview.Archive, string(c.Fingerprint()))
 	}
 	preview.Decision, preview.Split = Overall(verdicts).String(), Mixed(verdicts)

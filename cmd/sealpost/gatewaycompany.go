@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge"
@@ -39,7 +38,7 @@ func companyOf(g config.Gateway) (c bridge.Company, err error) {
 	c.Tenants = map[string]string{}
 	for _, tenant := range g.Tenants {
 		for _, domain := range tenant.Domains {
-			c.Tenants[strings.ToLower(domain)] = tenant.Name
+			c.Tenants[domain] = tenant.Name
 		}
 	}
 	return c, err
@@ -67,7 +66,7 @@ func partnersOf(partners []config.Partner) (map[string]*keydisc.Certificate, err
 		if err != nil {
 			return nil, fmt.Errorf("partner %s: %w", p.Domain, err)
 		}
-		all[strings.ToLower(p.Domain)] = c
+		all[p.Domain] = c
 	}
 	return all, nil
 }
