@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -87,6 +88,9 @@ func readBlocks(b []byte, read func(io.Reader) (openpgp.EntityList, error)) (ope
 	if len(b) > 0 && b[0]&0x80 != 0 {
 		return read(bytes.NewReader(b))
 	}
+	if cutOff(b) {
+		return nil, errCutOff
+	}
 	var all openpgp.EntityList
 	// armor.Decode reads ahead, into a buffer of its own unless it is given one: the beginning of the next block would be lost.
 	for r := bufio.NewReader(bytes.NewReader(b)); ; {
@@ -106,6 +110,16 @@ func readBlocks(b []byte, read func(io.Reader) (openpgp.EntityList, error)) (ope
 		}
 		all = append(all, entities...)
 	}
+}
+
+var errCutOff = errors.New("the armor is cut off: a block has no END line; get the whole of it")
+
+var beginOrEnd = regexp.MustCompile(`(?m)^[ \t]*-----(BEGIN|END) PGP (?:PUBLIC|PRIVATE) KEY BLOCK-----`)
+
+// cutOff says whether the last block of keys in armor has no end (RFC 9580 §6.2): what is lacking cannot be known.
+func cutOff(b []byte) bool {
+	all := beginOrEnd.FindAllSubmatch(b, -1)
+	return len(all) > 0 && string(all[len(all)-1][1]) == "BEGIN"
 }
 
 // fromEntity keeps what matters of an entity, if that makes a certificate.

@@ -201,6 +201,19 @@ func TestParseSeveral(t *testing.T) {
 	}
 }
 
+// TestParseCutOff: wherever armor ends early, nothing of it is taken for the whole.
+func TestParseCutOff(t *testing.T) {
+	alice, _ := os.ReadFile("testdata/alice.asc")
+	bob, _ := os.ReadFile("testdata/bob.asc")
+	begin := bytes.Index(bob, []byte("BLOCK-----")) + len("BLOCK-----")
+	end := bytes.LastIndex(bob, []byte("-----END")) + len("-----END PGP PUBLIC KEY BLOCK")
+	for cut := begin; cut < end; cut++ {
+		if c, err := ParseCertificates(append(bytes.Clone(alice), bob[:cut]...)); err == nil {
+			t.Fatalf("cut after %d octets: %d certificates", cut, len(c))
+		}
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	c := load(t, "bob")
 	var wg sync.WaitGroup
