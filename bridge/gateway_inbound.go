@@ -28,6 +28,13 @@ import (
 
 // Inbound takes a message from the company's MTA; see Outbound.
 func (g *Gateway) Inbound(ctx context.Context, e Envelope, message io.Reader, apart bool) (refused Refusals, err error) {
+	start := time.Now()
+	refused, err = g.arrive(ctx, e, message, apart)
+	g.bridge.metrics.Delivered(resultOf(err), time.Since(start))
+	return refused, err
+}
+
+func (g *Gateway) arrive(ctx context.Context, e Envelope, message io.Reader, apart bool) (refused Refusals, err error) {
 	refused = Refusals{}
 	for _, to := range e.To {
 		if !g.Hosts(to) {

@@ -17,6 +17,7 @@ type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
 	messages  *prometheus.HistogramVec
+	delivered *prometheus.HistogramVec
 	opened    *prometheus.CounterVec
 	lookups   *prometheus.HistogramVec
 }
@@ -35,6 +36,9 @@ func New() *Metrics {
 		messages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sealpost_submission_seconds", Help: "Time from the beginning of an outgoing message to the answer.", Buckets: buckets,
 		}, []string{"result"}),
+		delivered: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sealpost_delivery_seconds", Help: "Time from the beginning of a message that enters through the gateway to the answer.", Buckets: buckets,
+		}, []string{"result"}),
 		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sealpost_opened_total", Help: "Incoming messages by how they came and what their signature is worth.",
 		}, []string{"encryption", "signature"}),
@@ -42,7 +46,7 @@ func New() *Metrics {
 			Name: "sealpost_lookup_seconds", Help: "Questions for certificates by method and answer.", Buckets: buckets,
 		}, []string{"method", "result"}),
 	}
-	m.registry.MustRegister(m.decisions, m.messages, m.opened, m.lookups,
+	m.registry.MustRegister(m.decisions, m.messages, m.delivered, m.opened, m.lookups,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -55,6 +59,11 @@ func (m *Metrics) Decided(decision, reason string) {
 // Submitted counts an outgoing message; result is "accepted" or the reason of the refusal.
 func (m *Metrics) Submitted(result string, took time.Duration) {
 	m.messages.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// Delivered counts a message that the gateway took for its users; result as with Submitted.
+func (m *Metrics) Delivered(result string, took time.Duration) {
+	m.delivered.WithLabelValues(result).Observe(took.Seconds())
 }
 
 // Opened counts an incoming message.
