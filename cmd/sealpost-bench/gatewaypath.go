@@ -17,15 +17,16 @@ import (
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 )
 
-// The same mail goes through one Postfix on four paths, one after the other, in rounds that take turns:
+// The same mail goes through one Postfix on five paths, one after the other, in rounds that take turns:
 //
-//	direct    no filter: one pass through Postfix
-//	two       no filter, two passes, as every content filter needs them
-//	gateway   as docs/gateway.md has it
-//	gpg       a filter as companies write it: pipe(8) starts a script, which starts gpg and hands the mail in again
+//	direct     no filter: one pass through Postfix
+//	smarthost  one pass, then the gateway, as docs/gateway.md has it
+//	two        no filter, two passes, as every content filter needs them
+//	gateway    a content filter as docs/gateway.md has it
+//	gpg        one as companies write it: pipe(8) starts a script, which starts gpg and hands the mail in again
 //
 // to a sink in this process.
-var pathNames = []string{"direct", "two", "gateway", "gpg"}
+var pathNames = []string{"direct", "smarthost", "two", "gateway", "gpg"}
 
 // pathResult is what one path did.
 type pathResult struct {
@@ -55,23 +56,11 @@ func comparePaths(ctx context.Context, dir, binary string, quick bool) (results 
 	if err != nil {
 		return nil, err
 	}
-	home := filepath.Join(dir, "beside")
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return nil, err
-	}
-	p := program{binary: binary, home: home}
-	err = gatewayConfig(p, fmt.Sprintf("outbound = \"lmtp://127.0.0.1:%s\"\nnext_hop_outbound = \"127.0.0.1:%s\"\n", m.ports["lmtp"], m.ports["back"]))
-	if err == nil {
-		err = knowFriends(ctx, p)
-	}
+	stop, err := m.startGateways(ctx, dir, binary, s)
+	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return nil, err
 	}
-	d, err := p.start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, d.stop()) }()
 	if err := m.start(ctx); err != nil {
 		return nil, err
 	}
@@ -79,17 +68,54 @@ func comparePaths(ctx context.Context, dir, binary string, quick bool) (results 
 	if results, err = m.rounds(ctx, s, quick); err != nil {
 		return results, err
 	}
-	alone, err := m.filtersAlone(ctx, d, s, quick)
+	alone, err := m.filtersAlone(ctx, binary, s, quick)
 	return append(results, alone...), err
 }
 
+// startGateways starts the content filter and the smarthost; stop whatever was returned.
+func (m *mta) startGateways(ctx context.Context, dir, binary string, s *sink) (stop func() error, err error) {
+	var started []*daemon
+	stop = func() (err error) {
+		for _, d := range started {
+			err = errors.Join(err, d.stop())
+		}
+		return err
+	}
+	for name, hops := range map[string]string{
+		"beside":    fmt.Sprintf("outbound = \"lmtp://127.0.0.1:%s\"\nnext_hop_outbound = \"127.0.0.1:%s\"\n", m.ports["lmtp"], m.ports["back"]),
+		"smarthost": fmt.Sprintf("outbound = \"127.0.0.1:%s\"\nnext_hop_outbound = %q\n", m.ports["smtp"], s.address),
+	} {
+		d, err := startBeside(ctx, program{binary: binary, home: filepath.Join(dir, name)}, hops)
+		if err != nil {
+			return stop, err
+		}
+		started = append(started, d)
+	}
+	return stop, nil
+}
+
+// startBeside starts a gateway that Postfix hands mail to.
+func startBeside(ctx context.Context, p program, hops string) (*daemon, error) {
+	err := os.Mkdir(p.home, 0o700)
+	if err == nil {
+		err = gatewayConfig(p, hops)
+	}
+	if err == nil {
+		err = knowFriends(ctx, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.start(ctx)
+}
+
 // filtersAlone are both filters between a load and the sink, without Postfix, in rounds that take turns.
-func (m *mta) filtersAlone(ctx context.Context, d *daemon, s *sink, quick bool) ([]pathResult, error) {
+func (m *mta) filtersAlone(ctx context.Context, binary string, s *sink, quick bool) ([]pathResult, error) {
 	home := filepath.Join(filepath.Dir(m.dir), "filter")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return nil, err
 	}
-	g, err := startGateway(ctx, program{binary: d.cmd.Path, home: home})
+	g, err := startGateway(ctx, program{binary: binary, home: home})
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +207,7 @@ func (m *mta) measure(ctx context.Context, s *sink, path string, count int) (per
 		return 0, fmt.Errorf("%w: %s", err, m.complaints())
 	}
 	elapsed := time.Since(begin)
-	filtered := path == "gateway" || path == "gpg"
+	filtered := path == "smarthost" || path == "gateway" || path == "gpg"
 	if encrypted := strings.Contains(string(*s.last.Load()), "BEGIN PGP MESSAGE"); encrypted != filtered {
 		return 0, fmt.Errorf("the last message is encrypted: %v", encrypted)
 	}
@@ -196,11 +222,11 @@ type mta struct {
 
 func newMTA(dir, sink string) (*mta, error) {
 	m := &mta{dir: filepath.Join(dir, "postfix"), ports: map[string]string{}}
-	ports, err := freePorts(6)
+	ports, err := freePorts(3 + len(pathNames))
 	if err != nil {
 		return nil, err
 	}
-	for i, name := range append([]string{"lmtp", "back"}, pathNames...) {
+	for i, name := range append([]string{"lmtp", "smtp", "back"}, pathNames...) {
 		m.ports[name] = ports[i]
 	}
 	for _, folder := range []string{"etc", "spool", "data", "log", "gnupg"} {
@@ -261,7 +287,7 @@ func (m *mta) master() string {
 	listener := func(name, filter string) string {
 		return "127.0.0.1:" + m.ports[name] + " inet n - n - - smtpd\n  -o content_filter=" + filter + "\n"
 	}
-	return listener("direct", "") + listener("two", "smtp:[127.0.0.1]:"+m.ports["back"]) + listener("gateway", "lmtp:[127.0.0.1]:"+m.ports["lmtp"]) +
+	return listener("direct", "") + listener("smarthost", "smtp:[127.0.0.1]:"+m.ports["smtp"]) + listener("two", "smtp:[127.0.0.1]:"+m.ports["back"]) + listener("gateway", "lmtp:[127.0.0.1]:"+m.ports["lmtp"]) +
 		listener("gpg", "filter:dummy") + listener("back", "") + `filter unix - n n - 10 pipe
   flags=Rq user=mail argv=` + m.dir + `/filter ${sender} ${recipient}
 pickup unix n - n 1 1 pickup
