@@ -19,11 +19,15 @@ const (
 	accountChecks = 30 * time.Second
 )
 
-// Checkup looks at everything that is behind the vault: database, clock, local authority, providers, keys, backup, outbox.
+// Checkup looks at everything that is behind the vault: database, clock, local authority, providers, keys, the gateway, backup, outbox.
 func (b *Bridge) Checkup(ctx context.Context, host string) []doctor.Finding {
 	findings := []doctor.Finding{b.checkDatabase(ctx), b.checkClock(ctx), b.checkAuthority(ctx, host)}
 	for _, a := range b.accounts {
 		findings = append(findings, a.checkProvider(ctx), a.checkKeys())
+	}
+	if g, ok := b.Gateway(); ok {
+		findings = append(findings, g.checkHops(ctx)...)
+		findings = append(findings, g.checkCertificates()...)
 	}
 	return append(findings, b.checkBackup(ctx), b.checkOutbox(ctx))
 }

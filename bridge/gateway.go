@@ -209,7 +209,10 @@ func (g *Gateway) lookup(ctx context.Context, p Policy, m MessageFacts, address 
 	l := g.find(ctx, p, m, address)
 	f := factsOf(address, l)
 	if partner := g.partnerOf(address); partner != nil && !f.Usable && f.Problem == "" && !f.Blocked {
-		l = contacts.Lookup{Contact: contacts.Contact{Address: address, Certificate: partner, Source: sourcePartner, Trust: contacts.Verified, Ever: l.Ever}, Conclusive: true}
+		l = contacts.Lookup{
+			Contact: contacts.Contact{Address: address, Certificate: partner, Source: sourcePartner, Trust: contacts.Verified, Ever: l.Ever},
+			Usable:  partner.CheckAny(g.bridge.now()), Conclusive: true,
+		}
 		f = factsOf(address, l)
 	}
 	return l, f

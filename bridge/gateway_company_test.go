@@ -1,12 +1,18 @@
 package bridge
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/sealpost/sealpost/bridge/bridgetest"
+	"github.com/sealpost/sealpost/bridge/doctor"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -15,6 +21,27 @@ func fixedCertificate(t *testing.T, address string) *keydisc.Certificate {
 	certificates, err := keydisc.ParseCertificates(bridgetest.PublicKey(address))
 	if err != nil {
 		t.Fatal(err)
+	}
+	return certificates[0]
+}
+
+// lasting is a certificate that ends so much later than now.
+func (c *company) lasting(d time.Duration) *keydisc.Certificate {
+	c.t.Helper()
+	begin := time.Now().AddDate(0, 0, -2)
+	e, err := openpgp.NewEntity("", "", "archive@alpha.test", &packet.Config{
+		Algorithm: packet.PubKeyAlgoEdDSA, Time: func() time.Time { return begin }, KeyLifetimeSecs: uint32((48*time.Hour + d).Seconds()),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var raw bytes.Buffer
+	if err := e.Serialize(&raw); err != nil {
+		c.t.Fatal(err)
+	}
+	certificates, err := keydisc.ParseCertificates(raw.Bytes())
+	if err != nil {
+		c.t.Fatal(err)
 	}
 	return certificates[0]
 }
@@ -117,6 +144,36 @@ func TestOwnCertificateComesBeforeTheDomains(t *testing.T) {
 	}
 	if a := c.leave(Envelope{From: alice, To: []string{bob}}, message(alice, bob, "blocked", secretBody), true); a[bob] != string(ReasonPolicy) {
 		t.Errorf("answers %v", a)
+	}
+}
+
+// TestConfiguredCertificatesExpire: what cannot be used any more holds back what it is for, and the checkup says so before.
+func TestConfiguredCertificatesExpire(t *testing.T) {
+	c := newCompany(t, lmtp)
+	expired, soon := c.lasting(-time.Hour), c.lasting(20*24*time.Hour)
+	c.company(Company{
+		Partners: map[string]*keydisc.Certificate{"delta.test": expired, "echo.test": soon},
+		Users:    []PolicyLevel{{Name: erin, Archive: []*keydisc.Certificate{expired, fixedCertificate(t, carol)}}},
+	})
+	a := c.leave(Envelope{From: alice, To: []string{dave, bob}}, message(alice, dave, "expired", secretBody), true)
+	if a[dave] != string(ReasonCertificate) || a[bob] != "" || len(c.out.For(dave)) != 0 {
+		t.Errorf("answers %v", a)
+	}
+	if a := c.leave(Envelope{From: erin, To: []string{bob}}, message(erin, bob, "not archived", secretBody), true); a[bob] != string(ReasonLocal) || len(c.out.For(bob)) != 1 {
+		t.Errorf("without its archive: answers %v", a)
+	}
+	_ = c.inside.Close()
+	states := map[string]doctor.State{}
+	for _, f := range c.bridge.Checkup(t.Context(), "localhost") {
+		states[f.Check] = f.State
+	}
+	for check, want := range map[string]doctor.State{
+		"next hop of what leaves": doctor.OK, "next hop of what enters": doctor.Problem, "partner delta.test": doctor.Problem, "partner echo.test": doctor.Attention, "archive " + string(expired.Fingerprint()): doctor.Problem,
+		"archive " + string(fixedCertificate(t, carol).Fingerprint()): doctor.OK,
+	} {
+		if states[check] != want {
+			t.Errorf("%s: %q, not %q", check, states[check], want)
+		}
 	}
 }
 

@@ -342,6 +342,18 @@ func (c *Certificate) Check(address string, at time.Time) error {
 	return Remember(c, at, "check "+address, func() error { return c.check(address, at) })
 }
 
+// CheckAny says whether a message may be encrypted to the certificate at that time, whoever it is for: an archive, or a company.
+// The error is an *UnusableError.
+func (c *Certificate) CheckAny(at time.Time) (err error) {
+	err = &UnusableError{c.fingerprint, ReasonAddress, "it names no mail address"}
+	for _, address := range c.addresses {
+		if err = c.Check(address, at); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 func (c *Certificate) check(address string, at time.Time) error {
 	unusable := func(r Reason, detail string) error { return &UnusableError{c.fingerprint, r, detail} }
 	want, err := NormalizeAddress(address)

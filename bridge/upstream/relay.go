@@ -115,13 +115,20 @@ func (r *Relay) MaxSize() int64 {
 // Offers says whether the next hop offers an extension. It is asked if it never was; the error is an *Error.
 func (r *Relay) Offers(ctx context.Context, extension string) (bool, error) {
 	if r.offers.Load() == nil {
-		s, err := r.connect(ctx)
-		if err != nil {
+		if err := r.Check(ctx); err != nil {
 			return false, err
 		}
-		s.quit()
 	}
 	return r.offers.Load().extensions[extension], nil
+}
+
+// Check says whether the next hop can be reached and would take mail. The error is an *Error.
+func (r *Relay) Check(ctx context.Context) error {
+	s, err := r.connect(ctx)
+	if err == nil {
+		s.quit()
+	}
+	return err
 }
 
 // relayed are the extensions that a gateway passes on.

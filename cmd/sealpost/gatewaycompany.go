@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge"
@@ -84,13 +82,8 @@ func certificateIn(path string) (*keydisc.Certificate, error) {
 	if len(certificates) != 1 {
 		return nil, fmt.Errorf("%s holds %d certificates; there must be one", path, len(certificates))
 	}
-	problem := errors.New("it names no mail address")
-	usable := func(address string) bool {
-		problem = certificates[0].Check(address, time.Now())
-		return problem == nil
-	}
-	if !slices.ContainsFunc(certificates[0].Addresses(), usable) {
-		return nil, fmt.Errorf("%s cannot be used: %w; ask for a current one", path, problem)
+	if err := certificates[0].CheckAny(time.Now()); err != nil {
+		return nil, fmt.Errorf("%s cannot be used: %w; ask for a current one", path, err)
 	}
 	return certificates[0], nil
 }

@@ -51,7 +51,7 @@ func (s sockets) leftover() error {
 	if len(s) == 0 {
 		return nil
 	}
-	return fmt.Errorf("systemd passes sockets of unknown names %q; FileDescriptorName= must be one of imap, imaps, smtp, smtps, devices, gateway-outbound, gateway-inbound, dashboard, metrics", slices.Sorted(maps.Keys(s)))
+	return fmt.Errorf("systemd passes sockets of unknown names %q; FileDescriptorName= must be one of imap, imaps, smtp, smtps, devices, gateway-outbound, gateway-inbound, dashboard, metrics, wkd", slices.Sorted(maps.Keys(s)))
 }
 
 // notify tells systemd (sd_notify(3)), if it started us with Type=notify.
