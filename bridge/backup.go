@@ -370,8 +370,9 @@ func (b *Bridge) drillContacts(ctx context.Context, restored *Bridge, report *Dr
 type BackupState struct {
 	Created time.Time // the last one; zero: none
 	Drilled time.Time // the last drill that passed; zero: none
-	// Unproven are own keys that no drill has brought back: without them mail is lost with this device.
+	// Unproven are keys, of hosted users too, that no drill has brought back: without them mail is lost with this device.
 	Unproven []string
+	Shared   bool // the keys are in a database that is not this device's
 }
 
 // BackupState says whether the keys would survive this device.
@@ -388,14 +389,19 @@ func (b *Bridge) BackupState(ctx context.Context) (s BackupState, err error) {
 	if drilled != 0 {
 		s.Drilled = time.Unix(0, drilled)
 	}
-	proven := strings.Fields(keys)
-	for _, a := range b.accounts {
-		for _, k := range a.Keys() {
-			if !slices.Contains(proven, string(k.Fingerprint)) {
-				s.Unproven = append(s.Unproven, string(k.Fingerprint))
-			}
-		}
+	if s.Shared = b.db.Pool() != nil; s.Shared {
+		return s, nil
 	}
+	all, err := keyring.Fingerprints(ctx, b.db)
+	if err != nil {
+		return s, err
+	}
+	proven := strings.Fields(keys)
+	slices.Sort(proven)
+	s.Unproven = slices.DeleteFunc(all, func(fingerprint string) bool {
+		_, found := slices.BinarySearch(proven, fingerprint)
+		return found
+	})
 	return s, nil
 }
 

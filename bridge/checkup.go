@@ -118,6 +118,8 @@ func (b *Bridge) checkBackup(ctx context.Context) doctor.Finding {
 	switch {
 	case err != nil:
 		f.State, f.Detail = doctor.Problem, err.Error()
+	case s.Shared:
+		f.Detail = "the keys are in the shared database, whose backups are its own"
 	case len(s.Unproven) == 0 && s.Drilled.IsZero():
 		f.Detail = "there is no key to back up"
 	case len(s.Unproven) == 0:

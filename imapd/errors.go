@@ -55,6 +55,8 @@ func translate(err error, missing imap.ResponseCode) *imap.Error {
 	switch {
 	case errors.Is(err, mirror.ErrNotKept) && (errors.Is(err, syscall.ENOSPC) || !errors.Is(err, mirror.ErrOffline)):
 		return notKept(err)
+	case errors.Is(err, syscall.ENOSPC):
+		return no(imap.ResponseCodeUnavailable, "The disk of Sealpost's state folder is full: free some and try again")
 	case errors.Is(err, mirror.ErrNoMailbox):
 		return no(missing, "There is no such mailbox")
 	case errors.Is(err, mirror.ErrExpunged):

@@ -15,6 +15,7 @@ import (
 func TestDeletionUnderAHoldIsRefusedInWords(t *testing.T) {
 	for want, cause := range map[string]error{
 		"the disk of Sealpost's state folder is full": fmt.Errorf("%w: %w", mirror.ErrNotKept, fmt.Errorf("%w: secret: %w", mirror.ErrOffline, syscall.ENOSPC)),
+		"folder is full: free some and try again":     fmt.Errorf("secret: %w", syscall.ENOSPC),
 		"log says why":                   fmt.Errorf("%w: secret", mirror.ErrNotKept),
 		"provider cannot be reached":     fmt.Errorf("keep: %w", mirror.ErrOffline),
 		"provider cannot be reached; ":   fmt.Errorf("%w: %w", mirror.ErrNotKept, mirror.ErrOffline),

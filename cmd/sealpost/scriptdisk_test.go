@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,10 +28,10 @@ func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// fill FOLDER: uses all space that is left on its disk, in the file FOLDER/filler.
+// fill FOLDER [SPARE]: uses all space that is left on its disk but for so many bytes, in the file FOLDER/filler.
 func fill(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: fill FOLDER")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: fill FOLDER [SPARE]")
 	}
 	f, err := os.Create(filepath.Join(ts.MkAbs(args[0]), "filler"))
 	ts.Check(err)
@@ -40,5 +41,12 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if !errors.Is(err, syscall.ENOSPC) {
 		ts.Check(err)
+	}
+	if len(args) == 2 {
+		spare, err := strconv.ParseInt(args[1], 10, 64)
+		ts.Check(err)
+		info, err := f.Stat()
+		ts.Check(err)
+		ts.Check(f.Truncate(info.Size() - spare))
 	}
 }

@@ -16,20 +16,28 @@ import (
 
 // Accounts are those that have keys, in order.
 func Accounts(ctx context.Context, db *store.DB) ([]string, error) {
-	rows, err := db.Read().QueryContext(ctx, `SELECT DISTINCT account FROM own_key ORDER BY account`)
+	return column(ctx, db, `SELECT DISTINCT account FROM own_key ORDER BY account`)
+}
+
+// Fingerprints of all accounts' keys, in order.
+func Fingerprints(ctx context.Context, db *store.DB) ([]string, error) {
+	return column(ctx, db, `SELECT fingerprint FROM own_key ORDER BY fingerprint`)
+}
+
+func column(ctx context.Context, db *store.DB, query string) (values []string, err error) {
+	rows, err := db.Read().QueryContext(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("own keys: %w", store.Explain(err))
 	}
 	defer rows.Close()
-	var accounts []string
 	for rows.Next() {
-		var account string
-		if err := rows.Scan(&account); err != nil {
+		var value string
+		if err := rows.Scan(&value); err != nil {
 			return nil, err
 		}
-		accounts = append(accounts, account)
+		values = append(values, value)
 	}
-	return accounts, rows.Err()
+	return values, rows.Err()
 }
 
 // Restore puts back a key that Export wrote unlocked, whatever its state: revoked ones open older mail.
