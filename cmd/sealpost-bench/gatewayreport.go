@@ -18,7 +18,7 @@ func (r gatewayReport) markdown() string {
 	fmt.Fprintf(&b, "Measured %s at %s: %d cores (%s), %s. Load average before and after: %s, %s.\n", r.When, r.Commit, r.Cores, r.Processor, r.Go, r.LoadBefore, r.LoadAfter)
 	b.WriteString("\n| gateway alone | size | messages a second and core | memory after warm-up | at the end | peak |\n|---|--:|--:|--:|--:|--:|\n")
 	for _, s := range r.Sizings {
-		fmt.Fprintf(&b, "| %s | %s | %.3g | %d MB | %d MB | %d MB |\n", s.Kind, sizeName(s.Size), s.PerCore, s.Warm>>20, s.End>>20, s.Peak>>20)
+		fmt.Fprintf(&b, "| %s | %s | %s | %d MB | %d MB | %d MB |\n", s.Kind, sizeName(s.Size), rateText(s.PerCore), s.Warm>>20, s.End>>20, s.Peak>>20)
 	}
 	if len(r.Paths) == 0 {
 		return b.String()
@@ -32,10 +32,10 @@ func (r gatewayReport) markdown() string {
 		if strings.HasSuffix(p.Name, "alone") {
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | %.3g | %.2g |\n", pathTitles[p.Name], p.PerSecond, rate["gateway"]/p.PerSecond)
+		fmt.Fprintf(&b, "| %s | %s | %.2g |\n", pathTitles[p.Name], rateText(p.PerSecond), rate["gateway"]/p.PerSecond)
 	}
-	fmt.Fprintf(&b, "\n| filter between a load and a sink, messages of %s | messages a second |\n|---|--:|\n| gateway | %.3g |\n| script that starts gpg, and Python to hand in | %.3g |\n| script that starts gpg, and msmtp to hand in | %.3g |\n",
-		sizeName(pathSize), rate["gateway alone"], rate["gpg alone"], rate["lean alone"])
+	fmt.Fprintf(&b, "\n| filter between a load and a sink, messages of %s | messages a second |\n|---|--:|\n| gateway | %s |\n| script that starts gpg, and Python to hand in | %s |\n| script that starts gpg, and msmtp to hand in | %s |\n",
+		sizeName(pathSize), rateText(rate["gateway alone"]), rateText(rate["gpg alone"]), rateText(rate["lean alone"]))
 	python, lean := rate["gateway alone"]/rate["gpg alone"], rate["gateway alone"]/rate["lean alone"]
 	fmt.Fprintf(&b, "\nTargets: 20 times a filter that starts gpg: with Python %s (%.2g times), with msmtp %s (%.2g times); half of the same path without a filter: as a smarthost %s (%.2g), as a content filter %s (%.2g).\n",
 		verdictOf(python >= 20), python, verdictOf(lean >= 20), lean,
@@ -52,6 +52,14 @@ func verdictOf(met bool) string {
 		return "met"
 	}
 	return "missed"
+}
+
+// rateText has three digits, or whole numbers.
+func rateText(perSecond float64) string {
+	if perSecond >= 100 {
+		return fmt.Sprintf("%.0f", perSecond)
+	}
+	return fmt.Sprintf("%.3g", perSecond)
 }
 
 func sizeName(bytes int) string {
