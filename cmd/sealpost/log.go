@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/bridge"
 	"github.com/sealpost/sealpost/bridge/audit"
+	"github.com/sealpost/sealpost/bridge/config"
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 type logCmd struct {
@@ -27,6 +30,7 @@ type logShowCmd struct {
 	Since   string `help:"Only entries from this day on (UTC)." placeholder:"2026-01-31"`
 	Until   string `help:"Only entries up to this day, and on it." placeholder:"2026-12-31"`
 	Address string `help:"Only entries in which the address sends or receives." placeholder:"ADDRESS"`
+	Tenant  string `help:"Only entries of this company's users: a name in [[gateway.tenant]]." placeholder:"NAME"`
 	CSV     bool   `name:"csv" help:"Print comma-separated values with a header (RFC 4180)." xor:"form"`
 	JSON    bool   `help:"Print one JSON object a line." xor:"form"`
 }
@@ -52,6 +56,10 @@ func (c logShowCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
+	domains, err := c.domains(g)
+	if err != nil {
+		return err
+	}
 	out := c.printer(g)
 	for after := int64(0); ; {
 		entries, err := call(ctx, g, logListOperation, after)
@@ -60,7 +68,7 @@ func (c logShowCmd) Run(ctx context.Context, g *globals) error {
 		}
 		for _, e := range entries {
 			after = e.Seq
-			if !wanted(e) {
+			if !wanted(e) || domains != nil && !slices.Contains(domains, domainOf(e.Account)) {
 				continue
 			}
 			if err := out(e); err != nil {
@@ -101,6 +109,31 @@ func (c logShowCmd) filter() (func(audit.Entry) bool, error) {
 			(c.Address == "" || strings.EqualFold(e.Account, c.Address) || strings.EqualFold(e.Recipient, c.Address))
 	}, nil
 }
+
+// domains of the tenant, as the log has them; nil if none is asked for.
+func (c logShowCmd) domains(g *globals) (domains []string, err error) {
+	if c.Tenant == "" {
+		return nil, nil
+	}
+	cfg, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(cfg.Gateway.Tenants, func(t config.Tenant) bool { return t.Name == c.Tenant })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: there is no [[gateway.tenant]] with the name %q", errUsage, c.Tenant)
+	}
+	for _, domain := range cfg.Gateway.Tenants[i].Domains {
+		address, err := keydisc.NormalizeAddress("x@" + domain)
+		if err != nil {
+			return nil, err
+		}
+		domains = append(domains, domainOf(address))
+	}
+	return domains, nil
+}
+
+func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
 
 // printer prints entries in the form that was asked for.
 func (c logShowCmd) printer(g *globals) func(audit.Entry) error {
