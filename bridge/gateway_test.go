@@ -7,8 +7,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sealpost/sealpost/bridge/bridgetest"
+	"github.com/sealpost/sealpost/bridge/internal/keyring"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/keydisc"
 )
 
 var lmtp = bridgetest.NextHopOptions{LMTP: true}
@@ -250,4 +254,43 @@ func TestFirstKeyIsMadeOnce(t *testing.T) {
 	if got := len(c.out.For(bob)); got != 20 {
 		t.Errorf("%d messages were sent", got)
 	}
+}
+
+// TestKeysRevokedElsewhere: another gateway's command is in force at the next message, whatever is in memory here.
+func TestKeysRevokedElsewhere(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.leave(Envelope{From: erin, To: []string{bob}}, message(erin, bob, "before", secretBody), true)
+	elsewhere, err := keyring.Open(t.Context(), c.bridge.db, c.bridge.vault, erin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	revoked := elsewhere.List()[0].Fingerprint
+	if got := c.signerFor(bob, 0); got != revoked {
+		t.Fatalf("signed by %q", got)
+	}
+	made, err := elsewhere.Generate(t.Context(), keyring.Compatible, []string{erin}, time.Now(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := elsewhere.Revoke(t.Context(), revoked, keyring.Compromised, "", time.Now(), false); err != nil {
+		t.Fatal(err)
+	}
+	c.leave(Envelope{From: erin, To: []string{bob}}, message(erin, bob, "after", secretBody), true)
+	if got := c.signerFor(bob, 1); got != made.Fingerprint {
+		t.Errorf("signed by %q, not %q", got, made.Fingerprint)
+	}
+}
+
+// signerFor is whose good signature the recipient finds in a message.
+func (c *company) signerFor(to string, number int) keydisc.Fingerprint {
+	c.t.Helper()
+	result := c.openAs(to, c.out.For(to)[number])
+	if result.Message != nil {
+		defer result.Message.Close()
+	}
+	if result.Signature != pgpmime.SignatureGood {
+		return ""
+	}
+	return result.Signer
 }
