@@ -125,7 +125,7 @@ func (g *Gateway) read(ctx context.Context, raw *spool.Spool, to []string) (lett
 	if len(passed) > 0 {
 		l := letter{to: passed, pass: true, message: spool.New(g.bridge.spoolDir)}
 		letters = append(letters, l)
-		if _, err := io.Copy(l.message, raw.Reader()); err != nil {
+		if err := pgpmime.WithoutStatus(l.message, raw); err != nil {
 			return letters, err
 		}
 	}

@@ -132,11 +132,17 @@ func (r *crlfReader) plain(p []byte) int {
 // own header that look like ours and without a beginning that would continue it (RFC 5322 §2.2.3),
 // otherwise byte for byte.
 func WithStatus(w io.Writer, message mimescan.Source, status string) error {
-	drop, err := lookalikes(message)
-	if err != nil {
+	if err := writeStatus(w, status); err != nil {
 		return err
 	}
-	if err := writeStatus(w, status); err != nil {
+	return WithoutStatus(w, message)
+}
+
+// WithoutStatus writes the message without the fields that look like ours, for those whose mail nobody judges: a verdict would
+// be the sender's own.
+func WithoutStatus(w io.Writer, message mimescan.Source) error {
+	drop, err := lookalikes(message)
+	if err != nil {
 		return err
 	}
 	var at int64
