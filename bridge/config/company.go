@@ -83,9 +83,7 @@ func (c *checker) company(g Gateway) {
 	for key, level := range g.levels() {
 		c.level(key, *level)
 	}
-	hosted := func(domain string) bool {
-		return slices.ContainsFunc(g.Domains, func(d string) bool { return strings.EqualFold(d, domain) })
-	}
+	hosted := g.hosts
 	for i, d := range g.DomainPolicies {
 		if !hosted(d.Name) {
 			c.bad(fmt.Sprintf("gateway.domain.%d.name", i), fmt.Sprintf("%q is not in gateway.domains", d.Name), "add it there, or correct it")
@@ -97,7 +95,7 @@ func (c *checker) company(g Gateway) {
 			c.bad(key+".name", "it is missing", "name the group; the log shows it")
 		}
 		for _, member := range group.Members {
-			c.pattern(key+".members", member)
+			c.users(key+".members", member, g)
 		}
 	}
 	for i, u := range g.Users {
@@ -108,6 +106,18 @@ func (c *checker) company(g Gateway) {
 	}
 	c.partners(g, hosted)
 	c.tenants(g, hosted)
+}
+
+func (g Gateway) hosts(domain string) bool {
+	return slices.ContainsFunc(g.Domains, func(d string) bool { return strings.EqualFold(d, domain) })
+}
+
+// users checks a pattern for users of the gateway. One that can match none of them is a slip, and a policy that is not in force.
+func (c *checker) users(key, pattern string, g Gateway) {
+	c.pattern(key, pattern)
+	if domain := pattern[strings.LastIndexByte(pattern, '@')+1:]; domain != "" && domain != "*" && !g.hosts(domain) {
+		c.bad(key, fmt.Sprintf("%q is nobody of gateway.domains", pattern), "correct it, or add the domain there")
+	}
 }
 
 func (c *checker) level(key string, l PolicyLevel) {

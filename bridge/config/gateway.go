@@ -75,7 +75,7 @@ func (c *checker) gateway(g Gateway) {
 	}
 	c.oneOf("gateway.headers", g.Headers, "baseline", "shy")
 	for _, pattern := range g.Pass {
-		c.pattern("gateway.pass", pattern)
+		c.users("gateway.pass", pattern, g)
 	}
 	c.company(g)
 }

@@ -43,7 +43,7 @@ func OpenShared(ctx context.Context, url string) (*DB, error) {
 	d := &DB{read: db, write: db, pool: pool}
 	if err := d.Once(ctx, func() error { return migrate(ctx, db, "migrations/postgres") }); err != nil {
 		_ = d.Close()
-		return nil, fmt.Errorf("shared database: %w", explainShared(err))
+		return nil, fmt.Errorf("database.url: %w", explainShared(err))
 	}
 	return d, nil
 }
@@ -144,7 +144,7 @@ func explainShared(err error) error {
 	var network net.Error
 	var connect *pgconn.ConnectError
 	switch {
-	case err == nil, errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, ErrUnreachable):
 		return err
 	case errors.As(err, &refused) && refused.Code[:2] != "57": // 57: operator intervention, such as a shutdown
 		return err

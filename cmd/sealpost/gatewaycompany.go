@@ -50,7 +50,7 @@ func levelOf(name string, l config.PolicyLevel) (bridge.PolicyLevel, error) {
 	for _, path := range l.Archive {
 		c, err := certificateIn(path)
 		if err != nil {
-			return level, fmt.Errorf("archive: %w", err)
+			return level, fmt.Errorf("an archive's certificate (archive in [gateway]): %w", err)
 		}
 		level.Archive = append(level.Archive, c)
 	}
@@ -62,7 +62,7 @@ func partnersOf(partners []config.Partner) (map[string]*keydisc.Certificate, err
 	for _, p := range partners {
 		c, err := certificateIn(p.Certificate)
 		if err != nil {
-			return nil, fmt.Errorf("partner %s: %w", p.Domain, err)
+			return nil, fmt.Errorf("the certificate of the partner %s ([[gateway.partner]]): %w", p.Domain, err)
 		}
 		all[p.Domain] = c
 	}
