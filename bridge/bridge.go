@@ -85,6 +85,7 @@ type Bridge struct {
 	announceTo []string // of exports
 	accounts   []*Account
 	devices    []*Device
+	deviceKeys *hosted                 // of devices that have addresses for themselves
 	gateway    atomic.Pointer[Gateway] // nil: none; see SetGateway
 	logins     logins
 
@@ -209,6 +210,7 @@ func (b *Bridge) openAccounts(ctx context.Context, o Options) error {
 }
 
 func (b *Bridge) openDevices(_ context.Context, o Options) error {
+	b.deviceKeys = newHosted(b)
 	for _, device := range o.Devices {
 		d, err := b.newDevice(device)
 		if err != nil {
@@ -311,6 +313,9 @@ func (b *Bridge) certificateOf(ctx context.Context, address string) contacts.Loo
 	if c, ok := b.ownContact(address); ok {
 		return contacts.Lookup{Contact: c, Usable: checkOwn(c.Certificate, b.now()), Conclusive: true}
 	}
+	if _, ok := b.deviceAt(address); ok {
+		return b.deviceKeys.lookup(ctx, address)
+	}
 	return b.contacts.Lookup(ctx, address)
 }
 
@@ -318,6 +323,9 @@ func (b *Bridge) certificateOf(ctx context.Context, address string) contacts.Loo
 func (b *Bridge) signersOf(ctx context.Context, address string) []contacts.Contact {
 	if a, ok := b.Account(address); ok {
 		return a.ownContacts(address)
+	}
+	if _, ok := b.deviceAt(address); ok {
+		return b.deviceKeys.contacts(ctx, address)
 	}
 	if g, ok := b.Gateway(); ok && g.Hosts(address) {
 		return g.users.contacts(ctx, address)

@@ -29,7 +29,8 @@ import (
 // DeviceOptions configure one device.
 type DeviceOptions struct {
 	Name       string   // letters, digits, - and _; also its user name
-	Account    string   // whose key signs, whose provider sends
+	Account    string   // whose provider sends
+	Address    string   // in From, with a key of its own; "": the account's, whose key signs
 	Recipients []string // nobody else gets anything
 	Rate       Rate     // of messages
 	// SilentAfter is how long it may say nothing before an alert; 0: three times its usual pause, a day at least.
@@ -44,6 +45,7 @@ type Rate struct {
 
 // Device is one lane. Safe for concurrent use.
 type Device struct {
+	sender
 	options DeviceOptions
 	account *Account
 	limit   *rate.Limiter
@@ -55,7 +57,9 @@ func (b *Bridge) newDevice(o DeviceOptions) (*Device, error) {
 		return nil, fmt.Errorf("device %s: %s is not an account", o.Name, o.Account)
 	}
 	limit := rate.NewLimiter(rate.Limit(float64(o.Rate.Events)/o.Rate.Per.Seconds()), o.Rate.Events)
-	return &Device{options: o, account: a, limit: limit}, nil
+	d := &Device{options: o, account: a, limit: limit}
+	d.sender = sender{bridge: b, log: b.log.With("account", a.Address(), "device", o.Name), origin: deviceOrigin{a, d}}
+	return d, nil
 }
 
 // Name of the device.
@@ -123,20 +127,19 @@ func (d *Device) Submit(ctx context.Context, e Envelope, message io.Reader) erro
 		return err
 	}
 	defer dressed.Close()
-	a := d.account
-	e.From = a.Address()
-	m, err := a.receive(ctx, e, dressed.Reader())
+	e.From = d.account.Address()
+	m, err := d.receive(ctx, e, dressed.Reader())
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 	facts := MessageFacts{From: m.author, Device: d.options.Name}
-	recipients := a.decide(ctx, m.regime.Policy, facts, m.to, m.visible)
+	recipients := d.decide(ctx, m.regime.Policy, facts, m.to, m.visible)
 	if refusal := refusalOf(recipients); refusal != nil {
-		a.record(ctx, m, recipients)
+		d.record(ctx, m, recipients)
 		return refusal
 	}
-	parcels, err := a.compose(ctx, m, recipients)
+	parcels, err := d.compose(ctx, m, recipients)
 	defer closeAll(parcels)
 	if err != nil {
 		return err
@@ -144,8 +147,8 @@ func (d *Device) Submit(ctx context.Context, e Envelope, message io.Reader) erro
 	if err := d.deliver(ctx, m, parcels, recipients); err != nil {
 		return err
 	}
-	a.record(ctx, m, recipients)
-	d.account.bridge.deviceSeen(ctx, d, e, dressed.Size())
+	d.record(ctx, m, recipients)
+	d.bridge.deviceSeen(ctx, d, e, dressed.Size())
 	return nil
 }
 
@@ -156,7 +159,7 @@ func (d *Device) admit(e Envelope) error {
 			return &Refusal{Reason: ReasonPolicy, Text: "the device " + d.options.Name + " may not write to " + to + ". Add the address to its recipients in the configuration"}
 		}
 	}
-	if !d.limit.AllowN(d.account.bridge.now(), 1) {
+	if !d.limit.AllowN(d.bridge.now(), 1) {
 		return &Refusal{
 			Reason: ReasonRate, Text: fmt.Sprintf("the device %s sends more than %d messages in %s. Try again later", d.options.Name, d.options.Rate.Events, d.options.Rate.Per),
 		}
@@ -171,9 +174,9 @@ var keptOfDevices = []string{
 }
 
 // dress makes a message out of what devices send: bare line ends become lines, a text without a header gets one, and the
-// author is the account, under the device's name.
+// author is the account, or the device's own address, under the device's name.
 func (d *Device) dress(r io.Reader) (*spool.Spool, error) {
-	raw, err := d.account.spoolLines(r)
+	raw, err := d.spoolLines(r)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +195,7 @@ func (d *Device) dress(r io.Reader) (*spool.Spool, error) {
 			drop = append(drop, f.Name)
 		}
 	}
-	dressed := spool.New(d.account.bridge.spoolDir)
+	dressed := spool.New(d.bridge.spoolDir)
 	if err := pgpmime.Normalise(dressed, source, drop, d.fields(header)); err != nil {
 		_ = dressed.Close()
 		return nil, localRefusal(err)
@@ -205,8 +208,11 @@ func keptOfDevice(name string) bool {
 }
 
 func (d *Device) fields(header mimescan.Header) []pgpmime.Field {
-	from := (&mail.Address{Name: d.options.Name, Address: d.account.Address()}).String()
+	from := (&mail.Address{Name: d.options.Name, Address: d.Address()}).String()
 	add := []pgpmime.Field{{Name: "From", Value: from}}
+	if d.options.Address != "" {
+		add = append(add, pgpmime.Field{Name: "Reply-To", Value: d.account.Address()})
+	}
 	if len(header.Values("To")) == 0 { // the recipients see each other anyway: the configuration names them
 		add = append(add, pgpmime.Field{Name: "To", Value: strings.Join(d.options.Recipients, ", ")})
 	}
@@ -215,8 +221,7 @@ func (d *Device) fields(header mimescan.Header) []pgpmime.Field {
 
 // deliver hands over, or queues what is encrypted if the provider cannot take it now.
 func (d *Device) deliver(ctx context.Context, m *outgoing, parcels []parcel, recipients []recipient) error {
-	a := d.account
-	lost, err := a.handOver(ctx, m, parcels)
+	lost, err := d.handOver(ctx, m, parcels)
 	var refusal *Refusal
 	if errors.As(err, &refusal) && refusal.temporary() {
 		return d.queueAll(ctx, m, parcels, refusal)
@@ -225,7 +230,7 @@ func (d *Device) deliver(ctx context.Context, m *outgoing, parcels []parcel, rec
 		return err
 	}
 	if refusal := partlySent(recipients, lost); refusal != nil {
-		a.record(ctx, m, recipients)
+		d.record(ctx, m, recipients)
 		return refusal
 	}
 	return nil
@@ -235,9 +240,9 @@ func (d *Device) deliver(ctx context.Context, m *outgoing, parcels []parcel, rec
 func (d *Device) queueAll(ctx context.Context, m *outgoing, parcels []parcel, cause *Refusal) error {
 	items := make([]outbox.Item, len(parcels))
 	for i, p := range parcels {
-		items[i] = d.account.queued(m, p, cause)
+		items[i] = d.queued(m, p, cause)
 	}
-	if err := d.account.bridge.outbox.Add(ctx, items...); err != nil {
+	if err := d.bridge.outbox.Add(ctx, items...); err != nil {
 		return localRefusal(err)
 	}
 	return nil

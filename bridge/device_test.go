@@ -62,6 +62,51 @@ func TestWhatDevicesSend(t *testing.T) {
 	}
 }
 
+// TestDeviceSignsAsItself: a device with an address has a key of its own. The account's user and others verify it, the account's key
+// says nothing of it, and an answer to it can be opened.
+func TestDeviceSignsAsItself(t *testing.T) {
+	const camera = "camera@zulu.test"
+	w := newWorld(t)
+	d := lane(t, w, func(o *Options) { o.Devices[0].Address = camera })
+	for range 2 {
+		if err := d.Submit(t.Context(), Envelope{To: []string{alice, bob}}, strings.NewReader(crlfOf("Subject: motion\nReply-To: x@y\n\ncanary\n"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner, ok, err := d.bridge.DeviceOwner(t.Context(), camera)
+	if !ok || err != nil {
+		t.Fatal(err)
+	}
+	keys, accounts := owner.Keys(), d.account.Keys()
+	if len(keys) != 1 || len(accounts) != 1 || keys[0].Fingerprint == accounts[0].Fingerprint {
+		t.Fatalf("the device has the keys %v, the account %v", keys, accounts)
+	}
+	b := w.open(w.options(bob, t.TempDir()))
+	for _, sent := range w.provider.Submissions() {
+		if sent.From != alice {
+			t.Errorf("the envelope is from %s", sent.From)
+		}
+		for reader, trust := range map[*Account]string{d.account: "verified", b: "pinned"} {
+			text := opensTo(t, reader, string(sent.Bytes))
+			want := "encryption=openpgp; signature=good; signer=" + string(keys[0].Fingerprint) + "; trust=" + trust
+			if !strings.Contains(text, want) || !strings.Contains(text, `From: "camera" <`+camera+`>`) || !strings.Contains(text, "Reply-To: "+alice) {
+				t.Errorf("%s reads:\n%s", reader.Address(), text)
+			}
+		}
+	}
+	if err := b.Submit(t.Context(), Envelope{From: bob, To: []string{camera}}, strings.NewReader(message(bob, camera, "answer", secretBody))); err != nil {
+		t.Fatal(err)
+	}
+	all := w.provider.Submissions()
+	answer := string(all[len(all)-1].Bytes)
+	if strings.Contains(answer, secretBody) || !strings.Contains(opensTo(t, d.account, answer), secretBody) {
+		t.Errorf("an answer to the device is clear, or nobody's:\n%s", answer)
+	}
+	if _, known, err := d.bridge.contacts.Get(t.Context(), camera); known || err != nil {
+		t.Error("the device is a contact")
+	}
+}
+
 func TestLaneIsNarrow(t *testing.T) {
 	const text = "From: x@y\nSubject: [clear] motion\nX-Sealpost-Policy: clear\n\nmotion\n"
 	for name, c := range map[string]struct {

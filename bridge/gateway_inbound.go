@@ -184,25 +184,9 @@ func (g *Gateway) readFor(ctx context.Context, raw *spool.Spool, address string)
 
 // keysFor are lent until giveBack, which is never nil.
 func (g *Gateway) keysFor(ctx context.Context, address string) (keys pgpmime.Keys, giveBack func(), err error) {
-	var lent []func()
-	giveBack = func() {
-		for _, done := range lent {
-			done()
-		}
-	}
-	for _, owner := range []string{address, domainRing(domainOf(normalized(address)))} {
-		ring, err := g.users.ring(ctx, owner)
-		if err != nil {
-			return keys, giveBack, err
-		}
-		more, done, err := ring.Decrypters()
-		if err != nil {
-			return keys, giveBack, err
-		}
-		keys.Decrypters, lent = append(keys.Decrypters, more...), append(lent, done)
-	}
 	keys.Own = []string{normalized(address)}
-	return keys, giveBack, nil
+	keys.Decrypters, giveBack, err = g.users.decrypters(ctx, address, domainRing(domainOf(normalized(address))))
+	return keys, giveBack, err
 }
 
 // readWith opens the message with some keys, or none, and dresses it as incoming.go does. What was opened is journaled before anybody

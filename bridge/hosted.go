@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/singleflight"
 
@@ -25,7 +26,7 @@ const (
 // ErrNotHosted says that an address is in none of the gateway's domains.
 var ErrNotHosted = errors.New("the gateway does not host this address")
 
-// hosted are the keys of the gateway's users, each wrapped by the vault's master key. A user's first key is made when he first
+// hosted are the keys of the gateway's users, or of devices, each wrapped by the vault's master key. A user's first key is made when he first
 // sends: nobody else can have one made. Safe for concurrent use.
 type hosted struct {
 	bridge  *Bridge
@@ -118,12 +119,38 @@ func (g *Gateway) User(ctx context.Context, address string) (*Owner, error) {
 	if !g.Hosts(address) {
 		return nil, fmt.Errorf("%s: %w", address, ErrNotHosted)
 	}
-	ring, err := g.users.ring(ctx, address)
+	return g.users.owner(ctx, address)
+}
+
+func (h *hosted) owner(ctx context.Context, address string) (*Owner, error) {
+	ring, err := h.ring(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	enrol := func(ctx context.Context) error { return g.users.enrol(ctx, address) }
-	return &Owner{home: g.bridge, ring: ring, address: normalized(address), names: namesOf(address), changed: enrol}, nil
+	enrol := func(ctx context.Context) error { return h.enrol(ctx, address) }
+	return &Owner{home: h.bridge, ring: ring, address: normalized(address), names: namesOf(address), changed: enrol}, nil
+}
+
+// decrypters are the keys of some, lent until giveBack, which is never nil.
+func (h *hosted) decrypters(ctx context.Context, owners ...string) (keys openpgp.EntityList, giveBack func(), err error) {
+	var lent []func()
+	giveBack = func() {
+		for _, done := range lent {
+			done()
+		}
+	}
+	for _, owner := range owners {
+		ring, err := h.ring(ctx, owner)
+		if err != nil {
+			return keys, giveBack, err
+		}
+		more, done, err := ring.Decrypters()
+		if err != nil {
+			return keys, giveBack, err
+		}
+		keys, lent = append(keys, more...), append(lent, done)
+	}
+	return keys, giveBack, nil
 }
 
 // Users are the addresses that have keys here.

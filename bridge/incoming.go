@@ -37,7 +37,8 @@ func (a *Account) openStored(ctx context.Context, stored mimescan.Source) (*mirr
 		if a.Owns(from) {
 			a.learnOwn(ctx, c)
 		}
-		return a.Owns(from)
+		_, device := a.bridge.deviceAt(from)
+		return device || a.Owns(from)
 	})
 	result, signers, err := a.open(ctx, stored)
 	if err != nil {
@@ -75,6 +76,12 @@ func (a *Account) open(ctx context.Context, stored mimescan.Source) (*pgpmime.Re
 		return nil, nil, err
 	}
 	defer giveBack()
+	devices, devicesBack, err := a.bridge.deviceKeys.decrypters(ctx, a.ownDevices()...)
+	defer devicesBack()
+	if err != nil {
+		return nil, nil, err
+	}
+	keys.Decrypters = append(keys.Decrypters, devices...)
 	return a.openWith(ctx, stored, keys)
 }
 

@@ -42,7 +42,7 @@ type outgoing struct {
 	header     mimescan.Header // as it came
 	regime     Regime          // what is in force for it, whatever is reloaded meanwhile
 	ours       bool            // at a gateway: a user has written it, for whom we sign
-	ring       *keyring.Ring   // at a gateway: of the author; nil: nobody signs
+	ring       *keyring.Ring   // of a gateway's user or a device; nil: nobody signs
 	fromFields []string        // values of From
 	author     string          // the address in From, normalised; "" unless there is exactly one
 	senders    []string        // values of Sender

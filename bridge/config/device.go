@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 type Device struct {
 	Name        string   `toml:"name"`    // also its user name
 	Account     string   `toml:"account"` // "": the only one
+	Address     string   `toml:"address"` // its own, with a key of its own; "": the account's
 	Recipients  []string `toml:"recipients"`
 	Rate        string   `toml:"rate"`         // N/s, N/m, N/h or N/d; "": 30/h
 	SilentAfter Duration `toml:"silent_after"` // 0: three times its usual pause
@@ -50,7 +52,7 @@ var deviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
 // devices checks the lanes.
 func (c *checker) devices(cfg *Config) {
-	seen := map[string]bool{}
+	seen, addresses := map[string]bool{}, map[string]bool{}
 	for i, d := range cfg.Devices {
 		key := fmt.Sprintf("device.%d", i)
 		if !deviceName.MatchString(d.Name) {
@@ -61,6 +63,13 @@ func (c *checker) devices(cfg *Config) {
 		}
 		seen[strings.ToLower(d.Name)] = true
 		c.deviceAccount(key+".account", d, cfg.Accounts)
+		if address := strings.ToLower(d.Address); address != "" {
+			c.deviceAddress(key+".address", d.Address, cfg.Accounts)
+			if addresses[address] {
+				c.bad(key+".address", d.Address+" is another device's", "give each device its own, or none")
+			}
+			addresses[address] = true
+		}
 		if len(d.Recipients) == 0 {
 			c.bad(key+".recipients", "there are none", "name the addresses that the device may write to")
 		}
@@ -89,6 +98,18 @@ func (c *checker) deviceAccount(key string, d Device, accounts []Account) {
 		return
 	}
 	c.bad(key, d.Account+" is no [[account]] of this file", "name the address of one")
+}
+
+// deviceAddress: one that is an account's would have two keys.
+func (c *checker) deviceAddress(key, address string, accounts []Account) {
+	if !isAddress(address) {
+		c.bad(key, fmt.Sprintf("%q is not a mail address", address), `write it as "name+device@example.org", or leave it out`)
+	}
+	for _, a := range accounts {
+		if slices.ContainsFunc(append([]string{a.Address}, a.Aliases...), func(own string) bool { return strings.EqualFold(own, address) }) {
+			c.bad(key, address+" is an account's address", "choose another one that its provider delivers to it, or leave it out")
+		}
+	}
 }
 
 // lanListener checks the listener that takes passwords of devices without TLS: only where no stranger comes.

@@ -17,6 +17,7 @@ type deviceSettings struct {
 	Devices    string   `json:"devices"` // also without TLS
 	SMTP       string   `json:"smtp"`
 	SMTPS      string   `json:"smtps"`
+	Address    string   `json:"address"` // in From
 	Recipients []string `json:"recipients"`
 	CAFile     string   `json:"ca_file"`
 }
@@ -32,7 +33,7 @@ var clientDeviceOperation = operation[string, deviceSettings]{"client-device", f
 	}
 	caFile, err := writeCA(ctx, s)
 	return deviceSettings{
-		Name: name, Username: name, Password: password, Recipients: d.Recipients(), CAFile: caFile,
+		Name: name, Username: name, Password: password, Address: d.Address(), Recipients: d.Recipients(), CAFile: caFile,
 		Devices: s.listeners["devices"], SMTP: s.listeners["smtp"], SMTPS: s.listeners["smtps"],
 	}, err
 }}
@@ -52,6 +53,7 @@ func (c clientCmd) device(ctx context.Context, g *globals) error {
 	if d.Devices != "" {
 		fmt.Fprintf(g.stdout, "               %s (without TLS, or STARTTLS)\n", d.Devices)
 	}
+	fmt.Fprintf(g.stdout, "  Sends as     %s\n", d.Address)
 	fmt.Fprintf(g.stdout, "  Recipients   %s\n  Trust the CA %s\n", strings.Join(d.Recipients, ", "), d.CAFile)
 	return nil
 }

@@ -93,7 +93,7 @@ func bridgeOptions(cfg *config.Config, log *slog.Logger) (bridge.Options, error)
 			return o, err
 		}
 		o.Devices = append(o.Devices, bridge.DeviceOptions{
-			Name: device.Name, Account: device.Account, Recipients: device.Recipients,
+			Name: device.Name, Account: device.Account, Address: device.Address, Recipients: device.Recipients,
 			Rate: bridge.Rate{Events: n, Per: per}, SilentAfter: time.Duration(device.SilentAfter),
 		})
 	}

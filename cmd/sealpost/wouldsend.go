@@ -60,8 +60,11 @@ func (s *service) accounts(address string) ([]*bridge.Account, error) {
 	return []*bridge.Account{a}, err
 }
 
-// owner of the keys of an account or of a gateway's user with that address; "" is the only account.
+// owner of the keys of an account, a device or a gateway's user with that address; "" is the only account.
 func (s *service) owner(ctx context.Context, address string) (*bridge.Owner, error) {
+	if o, ok, err := s.bridge.DeviceOwner(ctx, address); ok {
+		return o, err
+	}
 	if g, ok := s.bridge.Gateway(); ok && address != "" {
 		if _, account := s.bridge.Account(address); !account {
 			return g.User(ctx, address)
@@ -82,6 +85,15 @@ func (s *service) owners(ctx context.Context, address string) (all []*bridge.Own
 	}
 	for _, a := range s.bridge.Accounts() {
 		all = append(all, &a.Owner)
+	}
+	for _, d := range s.bridge.Devices() {
+		o, ok, err := s.bridge.DeviceOwner(ctx, d.Address())
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			all = append(all, o)
+		}
 	}
 	g, ok := s.bridge.Gateway()
 	if !ok {
