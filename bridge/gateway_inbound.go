@@ -185,7 +185,7 @@ func (g *Gateway) readFor(ctx context.Context, raw *spool.Spool, address string)
 // keysFor are lent until giveBack, which is never nil.
 func (g *Gateway) keysFor(ctx context.Context, address string) (keys pgpmime.Keys, giveBack func(), err error) {
 	keys.Own = []string{normalized(address)}
-	keys.Decrypters, giveBack, err = g.users.decrypters(ctx, address, domainRing(domainOf(normalized(address))))
+	giveBack, err = g.users.lend(ctx, &keys, address, domainRing(domainOf(normalized(address))))
 	return keys, giveBack, err
 }
 

@@ -7,13 +7,13 @@ import (
 	"slices"
 	"time"
 
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sealpost/sealpost/bridge/audit"
 	"github.com/sealpost/sealpost/bridge/contacts"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
+	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 )
 
 const (
@@ -131,8 +131,8 @@ func (h *hosted) owner(ctx context.Context, address string) (*Owner, error) {
 	return &Owner{home: h.bridge, ring: ring, address: normalized(address), names: namesOf(address), changed: enrol}, nil
 }
 
-// decrypters are the keys of some, lent until giveBack, which is never nil.
-func (h *hosted) decrypters(ctx context.Context, owners ...string) (keys openpgp.EntityList, giveBack func(), err error) {
+// lend adds the keys of some to those that open a message, until giveBack, which is never nil.
+func (h *hosted) lend(ctx context.Context, keys *pgpmime.Keys, owners ...string) (giveBack func(), err error) {
 	var lent []func()
 	giveBack = func() {
 		for _, done := range lent {
@@ -142,15 +142,15 @@ func (h *hosted) decrypters(ctx context.Context, owners ...string) (keys openpgp
 	for _, owner := range owners {
 		ring, err := h.ring(ctx, owner)
 		if err != nil {
-			return keys, giveBack, err
+			return giveBack, err
 		}
 		more, done, err := ring.Decrypters()
 		if err != nil {
-			return keys, giveBack, err
+			return giveBack, err
 		}
-		keys, lent = append(keys, more...), append(lent, done)
+		keys.Decrypters, lent = append(keys.Decrypters, more...), append(lent, done)
 	}
-	return keys, giveBack, nil
+	return giveBack, nil
 }
 
 // Users are the addresses that have keys here.

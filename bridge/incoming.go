@@ -76,12 +76,11 @@ func (a *Account) open(ctx context.Context, stored mimescan.Source) (*pgpmime.Re
 		return nil, nil, err
 	}
 	defer giveBack()
-	devices, devicesBack, err := a.bridge.deviceKeys.decrypters(ctx, a.ownDevices()...)
+	devicesBack, err := a.bridge.deviceKeys.lend(ctx, &keys, a.ownDevices()...)
 	defer devicesBack()
 	if err != nil {
 		return nil, nil, err
 	}
-	keys.Decrypters = append(keys.Decrypters, devices...)
 	return a.openWith(ctx, stored, keys)
 }
 
