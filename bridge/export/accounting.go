@@ -94,6 +94,8 @@ type Accounting struct {
 	Terms      []TermHits         `json:"terms"`
 	// Stale are mailboxes that could not be compared with the provider's: they are as at the last time.
 	Stale []string `json:"stale,omitempty"`
+	// UnusedMarks are about no message that matches: a slip would be a message that is not withheld.
+	UnusedMarks int `json:"marks_unused,omitempty"`
 }
 
 func newAccounting(custodians, terms []string) *Accounting {
@@ -138,13 +140,13 @@ func (a *Accounting) check(asked bool) error {
 
 // NeedsAttention says whether something may be missing from the result.
 func (a *Accounting) NeedsAttention() bool {
-	return a.Total.Undecided+a.Total.Unavailable > 0 || len(a.Stale) > 0
+	return a.Total.Undecided+a.Total.Unavailable > 0 || len(a.Stale) > 0 || a.UnusedMarks > 0
 }
 
 // account counts the rows of the job.
 func (x *run) account(ctx context.Context) (*Accounting, error) {
 	a := newAccounting(x.Custodians, x.termTexts())
-	a.Stale = x.stale
+	a.Stale, a.UnusedMarks = x.stale, x.unusedMarks()
 	err := x.job.each(ctx, func(r row) error {
 		a.count(r.Custodian, r.Outcome, len(r.Records), r.Kept != "", r.Hits)
 		return nil

@@ -68,8 +68,8 @@ func (a *Answer) Departed() string {
 	return a.kept.departed()
 }
 
-// Ask calls f for every message of the custodians' mailboxes, in the order of custodians, mailboxes by name, and UIDs, and after
-// each custodian's for those of the archive. It fails if it cannot be complete: without the provider, if there is mail that was never opened (mirror.ErrOffline).
+// Ask calls f for every message of the custodians' mailboxes, in the order of custodians, mailboxes by name, and UIDs; then for what has
+// come to a mailbox meanwhile, as a message that a client files elsewhere does; and after each custodian's for those of the archive. It fails if it cannot be complete: without the provider, if there is mail that was never opened (mirror.ErrOffline).
 func (q Question) Ask(ctx context.Context, p Progress, f func(*Answer) error) error {
 	for _, c := range q.Custodians {
 		if err := q.askCustodian(ctx, c, p, f); err != nil {
@@ -80,20 +80,17 @@ func (q Question) Ask(ctx context.Context, p Progress, f func(*Answer) error) er
 }
 
 func (q Question) askCustodian(ctx context.Context, c Custodian, p Progress, f func(*Answer) error) error {
-	names, err := mailboxes(ctx, c.Mirror)
-	if err != nil {
-		return fmt.Errorf("mailboxes of %s: %w", c.Address, err)
-	}
-	live := map[place]bool{}
-	for _, name := range names {
-		err := q.askMailbox(ctx, c, name, p, func(a *Answer) error {
+	live, seen := map[place]bool{}, map[string]reached{}
+	for more := true; more; {
+		var err error
+		more, err = q.askRound(ctx, c, seen, p, func(a *Answer) error {
 			if q.Archive != nil {
 				live[place{a.Mailbox, a.UIDValidity, uint32(a.UID)}] = true
 			}
 			return f(a)
 		})
 		if err != nil {
-			return fmt.Errorf("mailbox %s of %s: %w", name, c.Address, err)
+			return err
 		}
 	}
 	if q.Archive == nil {
@@ -104,6 +101,28 @@ func (q Question) askCustodian(ctx context.Context, c Custodian, p Progress, f f
 		return err
 	}
 	return q.askKept(ctx, c, live, all, p, f)
+}
+
+// reached is how far a mailbox has been asked about.
+type reached struct {
+	validity uint32
+	last     imap.UID
+}
+
+// askRound asks about what is new in the mailboxes; more says whether there was anything.
+func (q Question) askRound(ctx context.Context, c Custodian, seen map[string]reached, p Progress, f func(*Answer) error) (more bool, err error) {
+	names, err := mailboxes(ctx, c.Mirror)
+	if err != nil {
+		return false, fmt.Errorf("mailboxes of %s: %w", c.Address, err)
+	}
+	for _, name := range names {
+		asked, err := q.askMailbox(ctx, c, name, seen, p, f)
+		if err != nil {
+			return false, fmt.Errorf("mailbox %s of %s: %w", name, c.Address, err)
+		}
+		more = more || asked
+	}
+	return more, nil
 }
 
 // Progress is told after each message; total is 0 while unknown.
@@ -134,25 +153,46 @@ type asked struct {
 	found     found
 }
 
-func (q Question) askMailbox(ctx context.Context, c Custodian, name string, p Progress, f func(*Answer) error) error {
+// askMailbox asks about what is in the mailbox beyond what was reached; asked says whether there was anything.
+func (q Question) askMailbox(ctx context.Context, c Custodian, name string, seen map[string]reached, p Progress, f func(*Answer) error) (more bool, err error) {
 	box, err := c.Mirror.Mailbox(ctx, name)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := box.Sync(ctx); err != nil && ctx.Err() == nil && q.Stale != nil {
+	before, again := seen[name]
+	if err := box.Sync(ctx); err != nil && ctx.Err() == nil && q.Stale != nil && !again {
 		q.Stale(c.Address, name)
 	}
 	a := &asked{Question: q, custodian: c, box: box, view: box.Snapshot(), found: found{}}
+	uids, at := beyond(a.view, before)
+	if n := len(uids); n > 0 {
+		before.last = uids[n-1]
+	}
+	seen[name] = reached{a.view.UIDValidity, before.last}
+	if len(uids) == 0 {
+		return false, nil
+	}
+	return true, a.each(ctx, uids, at, p, f)
+}
+
+// beyond are the messages of a mailbox that have not been asked about, by UID, and where they are. UIDs only rise (RFC 9051 §2.3.1.1).
+func beyond(view *mirror.Snapshot, before reached) (uids []imap.UID, at map[imap.UID]int) {
+	at = make(map[imap.UID]int, len(view.Messages))
+	for i, m := range view.Messages {
+		if m.UID > before.last || view.UIDValidity != before.validity {
+			uids, at[m.UID] = append(uids, m.UID), i
+		}
+	}
+	return uids, at
+}
+
+// each asks about messages of the mailbox.
+func (a *asked) each(ctx context.Context, uids []imap.UID, at map[imap.UID]int, p Progress, f func(*Answer) error) error {
 	if err := a.narrow(ctx); err != nil {
 		return err
 	}
-	at := make(map[imap.UID]int, len(a.view.Messages))
-	uids := make([]imap.UID, len(a.view.Messages))
-	for i, m := range a.view.Messages {
-		uids[i], at[m.UID] = m.UID, i
-	}
 	done := 0
-	return box.Summaries(ctx, uids, func(uid imap.UID, s *mirror.Summary, err error) error {
+	return a.box.Summaries(ctx, uids, func(uid imap.UID, s *mirror.Summary, err error) error {
 		answer, err := a.answer(ctx, a.view.Messages[at[uid]], s, err)
 		if err == nil {
 			err = f(&answer)
@@ -161,7 +201,7 @@ func (q Question) askMailbox(ctx context.Context, c Custodian, name string, p Pr
 			err = errors.Join(err, answer.blob.Close())
 		}
 		done++
-		p(name, done, len(uids))
+		p(a.view.Name, done, len(uids))
 		return err
 	})
 }

@@ -179,6 +179,8 @@ type run struct {
 	signer   Signer
 	terms    []*query.Term
 	marks    marks
+	used     map[string]bool // ids of marks
+	withheld map[string]Mark // by identity: what is withheld by the digest of one copy
 	stale    []string
 	resumed  bool
 	progress Progress
@@ -204,7 +206,7 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 		return nil, fmt.Errorf("an export to %s is under way; wait for it", r.Directory)
 	}
 	defer underWay.Delete(r.Directory)
-	x := &run{Desk: d, Request: r, progress: p, marks: marksOf(r.Marks)}
+	x := &run{Desk: d, Request: r, progress: p, marks: marksOf(r.Marks), used: map[string]bool{}, withheld: map[string]Mark{}}
 	if q.Query != nil {
 		x.terms = query.Terms(q.Query)
 	}
@@ -216,7 +218,10 @@ func (d *Desk) Export(ctx context.Context, r Request, p Progress) (*Accounting, 
 	}
 	x.question, q.EachTerm = q, true
 	q.Stale = func(custodian, mailbox string) { x.stale = append(x.stale, custodian+" "+mailbox) }
-	if err := x.write(ctx, q); err != nil {
+	if err = x.findWithheld(ctx, q); err == nil {
+		err = x.write(ctx, q)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("export to %s, which goes on where it stopped if it is repeated: %w", r.Directory, err)
 	}
 	accounting, err := x.tabulate(ctx)

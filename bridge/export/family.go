@@ -38,19 +38,23 @@ func (x *run) writeFamily(ctx context.Context, a *Answer, r *row) error {
 	if r.Identity, err = identity(message, a.Message); err != nil {
 		return err
 	}
-	if r.Original, err = x.job.original(ctx, r.Identity); err != nil || r.Original != "" {
-		r.Outcome = Duplicate
-		return err
-	}
 	ciphertext, err := storedHash(a, stored)
 	if err != nil {
 		return err
 	}
-	mark := x.marks.of(a.ID(), ciphertext)
-	if mark.Withhold {
+	mark, copied := x.withheld[r.Identity]
+	if !copied {
+		mark = x.marks.of(a.ID(), ciphertext)
+	}
+	x.noteUse(a.ID(), ciphertext)
+	if mark.Withhold { // before it can be a duplicate: a copy of it is withheld, too
 		r.Outcome, r.Reason = Withheld, mark.Privilege
 		r.Records = nil
 		return nil
+	}
+	if r.Original, err = x.job.original(ctx, r.Identity); err != nil || r.Original != "" {
+		r.Outcome = Duplicate
+		return err
 	}
 	r.Outcome, r.First = Exported, x.job.last+1
 	for i := range a.family.documents {
@@ -200,7 +204,7 @@ func identity(message mimescan.Source, m *Message) (string, error) {
 	h := sha256.New()
 	if m.Kind == mirror.Failed {
 		fmt.Fprintf(h, "failed\n")
-		_, err := io.Copy(h, all(message))
+		_, err := io.Copy(h, io.NewSectionReader(message, m.statusLen, message.Size()-m.statusLen))
 		return hex.EncodeToString(h.Sum(nil)), err
 	}
 	for _, name := range identityFields {

@@ -392,3 +392,31 @@ func TestMailboxThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// TestPurgeSparesALaterHold: what was deleted before a hold was opened is that hold's, too, once the other one ends.
+func TestPurgeSparesALaterHold(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", note("Harbour", "1"))
+	r.hold("one", "harbour")
+	check(t, r.expunge("INBOX", 1))
+	r.hold("two", "harbour")
+	done, err := r.holds.Release(t.Context(), ReleaseOptions{Name: "one", Purge: true, Unexported: true})
+	if found := r.found("harbour"); len(found) != 1 {
+		t.Errorf("purged %d (%v) while hold two stands and wants it; found %q", done.Purged, err, found)
+	}
+}
+
+// TestRenamedMailbox: a hold on a mailbox keeps what leaves it with its name.
+func TestRenamedMailbox(t *testing.T) {
+	r := newRig(t)
+	m := r.custodians[0].Mirror
+	check(t, m.Create(t.Context(), "Plans", nil))
+	r.deliver(alice, "Plans", note("Harbour", "1"))
+	r.hold("matter", "harbour in:Plans")
+	equal(t, "found", r.found("in:Plans"), []string{"Plans 1"})
+	check(t, m.Rename(t.Context(), "Plans", "Stuff"))
+	check(t, r.expunge("Stuff", 1))
+	if r.count("held_message") == 0 {
+		t.Errorf("at provider %q, found %q", r.atProvider(), r.found("harbour"))
+	}
+}

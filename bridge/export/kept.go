@@ -86,6 +86,16 @@ func (h *Holds) summary(ctx context.Context, k *kept) (*mirror.Summary, error) {
 	return mirror.Summarise(header, k.openedSize, k.kind, root)
 }
 
+// message is a message of the archive; nil if it was never opened.
+func (h *Holds) message(ctx context.Context, account string, k *kept) (*Message, error) {
+	s, err := h.summary(ctx, k)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	view := &mirror.Snapshot{Name: k.mailbox, UIDValidity: k.validity}
+	return newMessage(account, view, mirror.Message{UID: imap.UID(k.uid), InternalDate: k.received}, s)
+}
+
 // askKept asks about the account's messages in the archive that are in no mailbox any more.
 func (q Question) askKept(ctx context.Context, c Custodian, live map[place]bool, all []kept, p Progress, f func(*Answer) error) error {
 	for i := range all {
@@ -114,15 +124,12 @@ const lost = "it was removed elsewhere before it could be kept"
 func (q Question) answerKept(ctx context.Context, c Custodian, k *kept) (Answer, error) {
 	answer := Answer{Message: &Message{Custodian: c.Address, Mailbox: k.mailbox, UIDValidity: k.validity, UID: imap.UID(k.uid), Received: k.received}, kept: k,
 		content: q.Archive.reader(k.opened), stored: q.Archive.reader(k.stored)}
-	s, err := q.Archive.summary(ctx, k)
-	if err != nil || s == nil {
+	message, err := q.Archive.message(ctx, c.Address, k)
+	if err != nil || message == nil {
 		answer.Outcome, answer.Reason = Unavailable, lost
 		return answer, err
 	}
-	view := &mirror.Snapshot{Name: k.mailbox, UIDValidity: k.validity}
-	if answer.Message, err = newMessage(c.Address, view, mirror.Message{UID: imap.UID(k.uid), InternalDate: k.received}, s); err != nil {
-		return answer, err
-	}
+	answer.Message = message
 	answer.family = newFamily(answer.Message)
 	if !q.covers(answer.Message) {
 		answer.Outcome = OutOfRange

@@ -131,3 +131,18 @@ func TestMergedSourceMustBeProven(t *testing.T) {
 		}
 	}
 }
+
+// TestMergeWithholdsWhatCannotBeOpened: one source withholds it, the other delivers it.
+func TestMergeWithholdsWhatCannotBeOpened(t *testing.T) {
+	r := newRig(t)
+	for _, a := range []string{alice, bob} {
+		r.deliver(a, "INBOX", lockedMark+note("Harbour", "1"))
+	}
+	with := r.exportOf("from:bob", []Mark{{ID: "1@bravo.test", Privilege: "attorney-client", Withhold: true}}, alice)
+	without := r.exportOf("from:bob", nil, bob)
+	out, a, err := r.merge(with, without)
+	if err == nil {
+		entries, _ := os.ReadDir(filepath.Join(out, "native"))
+		t.Errorf("merged: %+v, native has %d files", a.Total, len(entries))
+	}
+}

@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+
+	"github.com/sealpost/sealpost/bridge/mimescan"
 )
 
 // ReleaseOptions say what to do with the archive of a hold that ends.
@@ -35,8 +38,9 @@ func (h *Holds) Release(ctx context.Context, o ReleaseOptions) (Released, error)
 		return Released{}, fmt.Errorf("hold %s: %w", o.Name, ErrReleased)
 	}
 	var purge []int64
+	var wanted []claimed
 	if o.Purge {
-		if purge, err = h.purgeable(ctx, hold, o); err != nil {
+		if purge, wanted, err = h.purgeable(ctx, hold, o); err != nil {
 			return Released{}, err
 		}
 	}
@@ -44,7 +48,7 @@ func (h *Holds) Release(ctx context.Context, o ReleaseOptions) (Released, error)
 	if !wasReleased {
 		hold.Released = h.now().UTC()
 	}
-	err = h.db.Write(ctx, func(tx *sql.Tx) error { return h.release(ctx, tx, hold, wasReleased, purge) })
+	err = h.db.Write(ctx, func(tx *sql.Tx) error { return h.release(ctx, tx, hold, wasReleased, purge, wanted) })
 	if err != nil {
 		return Released{}, fmt.Errorf("hold %s: %w", o.Name, err)
 	}
@@ -65,8 +69,100 @@ func (h *Holds) noteRelease(ctx context.Context, r Released, wasReleased bool) e
 	return h.note(ctx, r.Hold.Name, "purged", c, fmt.Sprintf("%d messages; %d stay", r.Purged, r.Stay))
 }
 
-// purgeable are the messages of a hold over which no other stands.
-func (h *Holds) purgeable(ctx context.Context, hold Hold, o ReleaseOptions) ([]int64, error) {
+// purgeable are the messages of a hold over which no other stands. wanted are those that one wants which was opened after they were kept.
+func (h *Holds) purgeable(ctx context.Context, hold Hold, o ReleaseOptions) (ids []int64, wanted []claimed, err error) {
+	archive, err := h.archiveOf(ctx, hold)
+	if err != nil || len(archive) == 0 {
+		return nil, nil, err
+	}
+	if wanted, err = h.wantedByOthers(ctx, hold, archive); err != nil {
+		return nil, nil, err
+	}
+	missing := 0
+	for id, exported := range archive {
+		if slices.ContainsFunc(wanted, func(c claimed) bool { return c.message == id }) {
+			continue
+		}
+		ids = append(ids, id)
+		if !exported {
+			missing++
+		}
+	}
+	if missing > 0 && !o.Unexported {
+		return nil, nil, fmt.Errorf("hold %s: %d messages of its archive are in no finished export, %w: export them first, or add --unexported", hold.Name, missing, ErrNotExported)
+	}
+	slices.Sort(ids)
+	return ids, wanted, nil
+}
+
+// claimed is a message of the archive that a hold wants.
+type claimed struct {
+	message int64
+	claim
+}
+
+// wantedByOthers asks the standing holds about messages of the archive: one that was opened later was never asked.
+func (h *Holds) wantedByOthers(ctx context.Context, hold Hold, archive map[int64]bool) (wanted []claimed, err error) {
+	accounts, err := textsOf(h.db.Read().QueryContext(ctx, `SELECT DISTINCT custodian FROM held_message`))
+	if err != nil {
+		return nil, err
+	}
+	for _, account := range accounts {
+		standing, err := h.standing(ctx, account)
+		if err != nil {
+			return nil, err
+		}
+		standing = slices.DeleteFunc(standing, func(other Hold) bool { return other.id == hold.id })
+		if len(standing) == 0 {
+			continue
+		}
+		all, err := h.of(ctx, account)
+		if err != nil {
+			return nil, err
+		}
+		for i := range all {
+			if _, of := archive[all[i].id]; !of {
+				continue
+			}
+			claims, err := h.claimsOn(ctx, account, &all[i], standing)
+			if err != nil {
+				return nil, err
+			}
+			wanted = append(wanted, claims...)
+		}
+	}
+	return wanted, nil
+}
+
+// claimsOn are those of standing holds on a message of the archive.
+func (h *Holds) claimsOn(ctx context.Context, account string, k *kept, standing []Hold) (claims []claimed, err error) {
+	message, err := h.message(ctx, account, k)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := h.reader(k.opened)(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var text mimescan.Source // nil, not a Blob that is
+	if opened != nil {
+		defer opened.Close()
+		text = opened
+	}
+	for _, hold := range standing {
+		outcome, err := hold.wants(ctx, message, text)
+		if err != nil {
+			return nil, fmt.Errorf("hold %s: %w", hold.Name, err)
+		}
+		if outcome == Matching || outcome == Undecided {
+			claims = append(claims, claimed{k.id, claim{hold, string(outcome)}})
+		}
+	}
+	return claims, nil
+}
+
+// archiveOf are the messages of a hold over which no other is known to stand, and whether a finished export has them.
+func (h *Holds) archiveOf(ctx context.Context, hold Hold) (map[int64]bool, error) {
 	rows, err := h.db.Read().QueryContext(ctx, `
 		SELECT m.id, EXISTS (SELECT 1 FROM export_message e JOIN export_job j ON j.id = e.job AND j.finished > m.gone
 			WHERE (e.custodian, e.mailbox, e.validity, e.uid) = (m.custodian, m.mailbox, m.validity, m.uid) AND e.kept <> '' AND e.outcome IN (?2, ?3))
@@ -77,27 +173,25 @@ func (h *Holds) purgeable(ctx context.Context, hold Hold, o ReleaseOptions) ([]i
 		return nil, err
 	}
 	defer rows.Close()
-	var ids []int64
-	missing := 0
+	archive := map[int64]bool{}
 	for rows.Next() {
 		var id int64
 		var exported bool
 		if err := rows.Scan(&id, &exported); err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
-		if !exported {
-			missing++
-		}
+		archive[id] = exported
 	}
-	if missing > 0 && !o.Unexported {
-		return nil, fmt.Errorf("hold %s: %d messages of its archive are in no finished export, %w: export them first, or add --unexported", hold.Name, missing, ErrNotExported)
-	}
-	return ids, rows.Err()
+	return archive, rows.Err()
 }
 
-// release ends the hold and removes messages, all or nothing.
-func (h *Holds) release(ctx context.Context, tx *sql.Tx, hold Hold, wasReleased bool, purge []int64) error {
+// release ends the hold and removes messages, all or nothing. What others want becomes theirs.
+func (h *Holds) release(ctx context.Context, tx *sql.Tx, hold Hold, wasReleased bool, purge []int64, wanted []claimed) error {
+	for _, c := range wanted {
+		if err := h.claimAgain(ctx, tx, c); err != nil {
+			return err
+		}
+	}
 	if !wasReleased {
 		if _, err := tx.ExecContext(ctx, `UPDATE hold SET released = ? WHERE id = ?`, hold.Released.UnixNano(), hold.id); err != nil {
 			return err
@@ -113,6 +207,15 @@ func (h *Holds) release(ctx context.Context, tx *sql.Tx, hold Hold, wasReleased 
 		}
 	}
 	return removeUnused(ctx, tx, purge)
+}
+
+// claimAgain notes that a message of the archive is another hold's, too.
+func (h *Holds) claimAgain(ctx context.Context, tx *sql.Tx, c claimed) error {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO held_by (message, hold, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, c.message, c.id, c.why); err != nil {
+		return err
+	}
+	detail := fmt.Sprintf("message %d of the archive, kept before this hold was opened (%s)", c.message, c.why)
+	return holdCustody.add(ctx, tx, c.id, h.now(), "kept", detail)
 }
 
 // purge removes one message and notes which it was.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/emersion/go-imap/v2"
 )
 
 func TestSearch(t *testing.T) {
@@ -57,5 +59,24 @@ func TestFreshAndStale(t *testing.T) {
 	check(t, err)
 	if len(found.Matching) != 3 || !slices.Contains(found.Accounting.Stale, alice+" INBOX") || !found.Accounting.NeedsAttention() {
 		t.Errorf("%+v %+v", found, found.Accounting)
+	}
+}
+
+// TestMovedWhileAsked: a client files a message in a mailbox that was looked at already.
+func TestMovedWhileAsked(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "Archive", note("Harbour old", "1"))
+	r.deliver(alice, "INBOX", note("Harbour new", "2"))
+	moved := false
+	f, err := r.desk(noon).Search(t.Context(), Request{Query: "harbour", Custodians: []string{alice}}, func(mailbox string, done, total int) {
+		if mailbox == "Archive" && done == total && !moved {
+			moved = true
+			_, err := r.box("INBOX").Move(t.Context(), imap.UIDSetNum(1), "Archive")
+			check(t, err)
+		}
+	})
+	check(t, err)
+	if len(f.Matching)+len(f.Undecided) != 2 {
+		t.Errorf("%+v; held %+v stale %v; at the provider: %q", f.Matching, f.Accounting.Total, f.Accounting.Stale, r.atProvider())
 	}
 }

@@ -293,10 +293,8 @@ func (m *Mirror) Delete(ctx context.Context, name string) error {
 // Rename renames a mailbox and those below it. What is known of them stays known.
 func (m *Mirror) Rename(ctx context.Context, name, to string) error {
 	name = canonical(name)
-	if name == "INBOX" {
-		if err := m.keepAll(ctx, name, Moved); err != nil {
-			return fmt.Errorf("rename mailbox %q: %w", name, err)
-		}
+	if err := m.keepRenamed(ctx, name); err != nil {
+		return fmt.Errorf("rename mailbox %q: %w", name, err)
 	}
 	return m.changeList(ctx, "rename", name, func(c *upstream.Conn) error {
 		if err := c.Rename(name, to, nil).Wait(); err != nil {
@@ -310,7 +308,23 @@ func (m *Mirror) Rename(ctx context.Context, name, to string) error {
 	})
 }
 
+// keepRenamed keeps what a hold on the old name wants.
+func (m *Mirror) keepRenamed(ctx context.Context, name string) error {
+	if stands, err := m.stands(ctx); err != nil || !stands {
+		return err
+	}
+	if name == "INBOX" { // those below it stay (RFC 9051 §6.3.6)
+		return m.keepAll(ctx, name, Moved)
+	}
+	return m.eachOf(ctx, name, func(each string) error { return m.keepAll(ctx, each, Moved) })
+}
+
 func (m *Mirror) renameRows(ctx context.Context, name, to string) error {
+	return m.eachOf(ctx, name, func(each string) error { return m.renameOne(ctx, each, to+strings.TrimPrefix(each, name)) })
+}
+
+// eachOf calls f for a mailbox and those below it.
+func (m *Mirror) eachOf(ctx context.Context, name string, f func(string) error) error {
 	list, err := m.readList(ctx)
 	if err != nil {
 		return err
@@ -320,7 +334,7 @@ func (m *Mirror) renameRows(ctx context.Context, name, to string) error {
 		if info.Name != name && !below {
 			continue
 		}
-		if err := m.renameOne(ctx, info.Name, to+strings.TrimPrefix(info.Name, name)); err != nil {
+		if err := f(info.Name); err != nil {
 			return err
 		}
 	}

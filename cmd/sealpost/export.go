@@ -169,6 +169,9 @@ func printAccounting(g *globals, a *export.Accounting) {
 		fmt.Fprintf(g.stdout, "%6d  of those looked at were deleted, and kept by a hold\n", n.Kept)
 	}
 	printStale(g, a)
+	if a.UnusedMarks > 0 {
+		fmt.Fprintf(g.stderr, "%d marks are about no message that matches; check their ids\n", a.UnusedMarks)
+	}
 }
 
 func hitsByCustodian(a *export.Accounting, t export.TermHits) string {
