@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -439,5 +440,18 @@ func TestDeletedMeanwhile(t *testing.T) {
 	}
 	if v := verify(t, dir, VerifyOptions{}); len(v.Problems) > 0 {
 		t.Error(v.Problems)
+	}
+}
+
+// TestVerifyPrintsNames: an added file cannot speak for the verifier, and a pipe does not stop it.
+func TestVerifyPrintsNames(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "INBOX", note("Harbour", "1"))
+	dir := r.exportOf("harbour", nil, alice)
+	check(t, os.WriteFile(filepath.Join(dir, "x\x1b[2K\r21 files, each as it was signed by ABCD."), nil, 0o600))
+	check(t, syscall.Mkfifo(filepath.Join(dir, tokenFile), 0o600))
+	v := verify(t, dir, VerifyOptions{})
+	if len(v.Problems) < 2 || strings.ContainsAny(strings.Join(v.Problems, ""), "\x1b\r") {
+		t.Errorf("%q", v.Problems)
 	}
 }

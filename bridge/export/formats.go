@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/sealpost/sealpost/bridge/mimescan"
+	"github.com/sealpost/sealpost/bridge/mirror"
 )
 
 // eachRecord calls f for every document of an export, in order.
@@ -215,6 +217,9 @@ func (x *run) again(ctx context.Context, r *Record) ([]byte, error) {
 			return nil, err
 		}
 		content, err := box.Content(ctx, imap.UID(r.UID))
+		if errors.Is(err, mirror.ErrExpunged) { // deleted since: a hold may have it
+			return x.o.Holds.again(ctx, r)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -34,7 +34,7 @@ func handOverName(number int) string { return fmt.Sprintf("handover-%d.json", nu
 // HandOver records that a finished export of this device was given to somebody: in its folder, signed, and in the decision log. The export is
 // verified first; the error says what is wrong with it.
 func (d *Desk) HandOver(ctx context.Context, dir, to, note string) (*HandOver, error) {
-	if err := removeHalfRecord(dir); err != nil {
+	if err := checkRecords(dir); err != nil {
 		return nil, err
 	}
 	v, err := Verify(ctx, dir, VerifyOptions{CheckSignature: d.o.CheckSignature})
@@ -78,12 +78,13 @@ func (d *Desk) HandOver(ctx context.Context, dir, to, note string) (*HandOver, e
 	return &h, err
 }
 
-// removeHalfRecord takes away the signature of a record that a crash kept from being written.
-func removeHalfRecord(dir string) error {
+// checkRecords refuses to go on where a record is missing of which there is the signature: a crash leaves that, and so does somebody
+// who removes a record.
+func checkRecords(dir string) error {
 	signatures, err := filepath.Glob(filepath.Join(dir, "handover-*.json.asc"))
 	for _, path := range signatures {
 		if _, missing := os.Stat(strings.TrimSuffix(path, ".asc")); errors.Is(missing, fs.ErrNotExist) {
-			err = errors.Join(err, os.Remove(path))
+			err = errors.Join(err, fmt.Errorf("%s is the signature of a record that is not there; if the last hand-over was cut off, remove it and repeat", path))
 		}
 	}
 	return err

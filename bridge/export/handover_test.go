@@ -18,7 +18,12 @@ func TestHandOver(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "export")
 	_, err := r.desk(noon).Export(t.Context(), request(dir), quiet)
 	check(t, err)
-	check(t, os.WriteFile(filepath.Join(dir, "handover-1.json.asc"), []byte("half"), 0o600)) // of a crash
+	half := filepath.Join(dir, "handover-1.json.asc") // of a crash, or of a record that somebody has removed
+	check(t, os.WriteFile(half, []byte("half"), 0o600))
+	if _, err := r.desk(noon).HandOver(t.Context(), dir, "R. Roe", ""); err == nil || !strings.Contains(err.Error(), half) {
+		t.Errorf("a record that is not there is gone without a trace: %v", err)
+	}
+	check(t, os.Remove(half))
 	for _, to := range []string{"R. Roe", "the court"} {
 		_, err := r.desk(noon).HandOver(t.Context(), dir, to, "by courier")
 		check(t, err)

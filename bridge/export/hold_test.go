@@ -420,3 +420,25 @@ func TestRenamedMailbox(t *testing.T) {
 		t.Errorf("at provider %q, found %q", r.atProvider(), r.found("harbour"))
 	}
 }
+
+// TestEncryptedMailboxOfKeptMail: what is deleted while an encrypted export is made is put into its mbox from the archive.
+func TestEncryptedMailboxOfKeptMail(t *testing.T) {
+	r := newRig(t)
+	r.deliver(alice, "Archive", note("Harbour", "1"))
+	r.deliver(alice, "INBOX", note("Harbour", "2"))
+	r.hold("m", "harbour")
+	dir := filepath.Join(t.TempDir(), "out")
+	gone := false
+	for range 2 {
+		_, err := r.desk(noon).Export(t.Context(), Request{Query: "harbour", Custodians: []string{alice}, Formats: Formats, Directory: dir, Certificates: bridgetest.PublicKey(bob)}, func(mailbox string, done, total int) {
+			if mailbox == "INBOX" && !gone {
+				gone = true
+				check(t, r.expunge("Archive", 1))
+			}
+		})
+		t.Log(err)
+		if err != nil && gone && !strings.Contains(err.Error(), "finished") {
+			t.Errorf("cannot be finished")
+		}
+	}
+}

@@ -58,6 +58,14 @@ func TestHowToVerify(t *testing.T) {
 			check(t, os.WriteFile(path, []byte(files[name]), 0o600))
 		}
 	}
+	for _, name := range []string{"native/" + sumsFile, "native/" + tokenFile, "text/handover-1.json", "handover-9evil.json", "native/link"} {
+		path := filepath.Join(dir, name)
+		check(t, os.Symlink("/etc/hostname", path))
+		if out, err := run(); err == nil {
+			t.Errorf("%s was added and not found\n%s", name, out)
+		}
+		check(t, os.Remove(path))
+	}
 }
 
 // howToCommands are the commands of the page for an export in clear.

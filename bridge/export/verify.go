@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -85,6 +86,13 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (*Verification, er
 }
 
 func (v *verifier) read(name string) ([]byte, error) {
+	info, err := v.root.Lstat(name)
+	if err == nil && !info.Mode().IsRegular() { // opening a pipe would wait for its other end
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
 	f, err := v.root.Open(name)
 	if err != nil {
 		return nil, err
@@ -138,6 +146,14 @@ func (v *verifier) parseSums(list []byte) {
 	}
 }
 
+// plain keeps the name of a file that somebody has added from writing anything else on a terminal.
+func plain(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}
+
 // files compares what is there with the list.
 func (v *verifier) files(ctx context.Context) error {
 	seen := map[string]bool{}
@@ -153,7 +169,7 @@ func (v *verifier) files(ctx context.Context) error {
 		switch {
 		case !listed && v.beside(path):
 		case !listed:
-			v.problem("%s was added: it is not in the list of files", path)
+			v.problem("%s was added: it is not in the list of files", plain(path))
 		case !d.Type().IsRegular():
 			v.problem("%s is no regular file", path)
 		default:
