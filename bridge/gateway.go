@@ -177,23 +177,24 @@ func (g *Gateway) neverSent(m *outgoing) []string {
 
 // regime implements origin. The levels are about the gateway's own users. Whoever writes under a colleague's name is held to what is in force
 // for either.
-func (g *Gateway) regime(author, envelope string) Regime {
-	base := Regime{Policy: g.bridge.Policy(), Headers: g.options.Headers}
-	author, envelope = normalized(author), normalized(envelope)
-	switch {
-	case !g.Hosts(author) && !g.Hosts(envelope):
-		return base
-	case !g.Hosts(author):
-		return g.options.Company.For(base, envelope)
-	case !g.Hosts(envelope) || author == envelope:
-		return g.options.Company.For(base, author)
+func (g *Gateway) regime(senders ...string) Regime {
+	regime, found := Regime{Policy: g.bridge.Policy(), Headers: g.options.Headers}, false
+	base := regime
+	for _, sender := range slices.Backward(unique(senders)) { // the first one's rules are asked first
+		switch one := g.options.Company.For(base, normalized(sender)); {
+		case !g.Hosts(sender):
+		case found:
+			regime = one.and(regime)
+		default:
+			regime, found = one, true
+		}
 	}
-	return g.options.Company.For(base, author).and(g.options.Company.For(base, envelope))
+	return regime
 }
 
 // account implements origin: the log names the user, the one that the MTA has let send.
 func (g *Gateway) account(m *outgoing) string {
-	for _, address := range []string{normalized(m.from), m.author} {
+	for _, address := range append([]string{normalized(m.from)}, m.authors...) {
 		if g.Hosts(address) {
 			return address
 		}
@@ -221,7 +222,7 @@ func (g *Gateway) lookup(ctx context.Context, p Policy, m MessageFacts, address 
 // lookupHosted is about a user of the gateway. Those of another company are not inside.
 func (g *Gateway) lookupHosted(ctx context.Context, p Policy, m MessageFacts, address string) (l contacts.Lookup, f RecipientFacts) {
 	inside := true
-	for _, sender := range []string{m.From, m.Envelope} {
+	for _, sender := range append([]string{m.From, m.Envelope}, m.Authors...) {
 		inside = inside && (!g.Hosts(sender) || g.options.Company.together(sender, address))
 	}
 	if !inside || p.speaksOf(m, address) {

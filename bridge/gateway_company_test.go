@@ -225,6 +225,27 @@ func TestNamesOfTwoUsers(t *testing.T) {
 	}
 }
 
+// TestAuthorsInDoubtAreHeldToTheirLevels: whoever From may mean, in whatever form, under any envelope.
+func TestAuthorsInDoubtAreHeldToTheirLevels(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.company(Company{Users: []PolicyLevel{
+		{Name: erin, Encrypt: Require, Fixed: true},
+		{Name: "frank@alpha.test", Rules: []Rule{{Match: dave, From: "frank@alpha.test", Encrypt: Require}}},
+	}})
+	for _, from := range []string{
+		"=?windows-1252?Q?Erin=E9?= <erin@alpha.test>", "Orchard, Erin <erin@alpha.test>", "Erin [Sales] <erin@alpha.test>", "erin@alpha.test <erin@alpha.test>",
+		"alice@alpha.test, \"erin\"@alpha.test", "Erin, X \"erin\" @ alpha.test.", "=?utf-8?Q?Erin, <erin=40alpha.test>?=", "alice@alpha.test\r\nFrom: <<erin@alpha.test>",
+		"someone@elsewhere.test, alice@alpha.test, erin@alpha.test", "Alice, <alice@alpha.test> Frank, <frank@alpha.test>",
+	} {
+		for _, envelope := range []string{"", "bounces+7@alpha.test", alice, "someone@elsewhere.test"} {
+			text := "From: " + from + "\r\nTo: dave@delta.test\r\nSubject: x\r\n\r\n" + secretBody + "\r\n"
+			if a := c.leave(Envelope{From: envelope, To: []string{dave}}, text, true); a[dave] != string(ReasonNoCertificate) {
+				t.Errorf("From: %s under <%s>: answered %v", from, envelope, a)
+			}
+		}
+	}
+}
+
 // TestInternationalDomains are the same in either spelling.
 func TestInternationalDomains(t *testing.T) {
 	c := newCompany(t, lmtp)

@@ -147,7 +147,8 @@ func (g *Gateway) outboundFacts(ctx context.Context, m *outgoing) (MessageFacts,
 	m.references = append(m.references, messageIDs(m.header, "Message-ID")...) // forwarded as it is
 	facts, err := g.messageFacts(ctx, m)
 	facts.RepliesToEncrypted = facts.RepliesToEncrypted || marked || openedHere(m.header)
-	facts.Foreign = m.author == "" || !g.Hosts(m.author)
+	facts.Authors = m.authors
+	facts.Foreign = m.certain && !slices.ContainsFunc(m.authors, g.Hosts) // in doubt it is a user's
 	facts.Bulk = isBulk(m)
 	if report { // stripReport has left nothing
 		facts.Report, facts.RepliesToEncrypted = true, false

@@ -71,6 +71,8 @@ const (
 // MessageFacts are what the decision needs to know of the message.
 type MessageFacts struct {
 	From string // the address in From
+	// Authors are all that a gateway's message names in From, or may name if it cannot be read.
+	Authors []string
 	// Envelope is the envelope's sender, normalised; "": nobody, or not known.
 	Envelope string
 	Device   string // the lane it comes through; "": a mail program
@@ -177,7 +179,12 @@ func (p Policy) speaksOf(m MessageFacts, address string) bool {
 }
 
 func (r Rule) covers(m MessageFacts, address string) bool {
-	return matches(r.Match, address) && (r.From == "" || matches(r.From, m.From))
+	return matches(r.Match, address) && (r.From == "" || matches(r.From, m.From) || r.Encrypt == Require && r.bindsOneOf(m.Authors))
+}
+
+// bindsOneOf says whether a rule is about one of several authors.
+func (r Rule) bindsOneOf(authors []string) bool {
+	return slices.ContainsFunc(authors, func(author string) bool { return matches(r.From, author) })
 }
 
 // modeFor finds the mode in force: the first matching rule, else the default; the sender's

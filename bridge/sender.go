@@ -36,8 +36,8 @@ type origin interface {
 	trace(m *outgoing) []pgpmime.Field
 	// submit hands over; see upstream.Provider.Submit.
 	submit(ctx context.Context, t []upstream.Transaction) ([]error, error)
-	// regime is what is in force for mail of an author under an envelope's sender.
-	regime(author, envelope string) Regime
+	// regime is what is in force for mail that names these as its authors and the envelope's sender.
+	regime(senders ...string) Regime
 	// account is whose message it is, for the log of decisions.
 	account(m *outgoing) string
 	// event is the kind of entry in the log of decisions.
@@ -61,7 +61,7 @@ func (a *Account) submit(ctx context.Context, t []upstream.Transaction) ([]error
 
 func (a *Account) trace(*outgoing) []pgpmime.Field { return nil }
 
-func (a *Account) regime(_, _ string) Regime {
+func (a *Account) regime(...string) Regime {
 	return Regime{Policy: a.bridge.Policy(), Headers: a.options.Headers}
 }
 

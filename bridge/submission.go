@@ -45,6 +45,8 @@ type outgoing struct {
 	ring       *keyring.Ring   // of a gateway's user or a device; nil: nobody signs
 	fromFields []string        // values of From
 	author     string          // the address in From, normalised; "" unless there is exactly one
+	authors    []string        // all that From names, normalised
+	certain    bool            // From can be read; otherwise authors are guessed
 	senders    []string        // values of Sender
 	messageID  string
 	references []string        // Message-IDs of what it answers or forwards
@@ -78,7 +80,7 @@ func (s *sender) receive(ctx context.Context, e Envelope, r io.Reader) (*outgoin
 	if err := s.origin.meet(ctx, m); err != nil {
 		return nil, localRefusal(err)
 	}
-	m.regime = s.origin.regime(m.author, m.from)
+	m.regime = s.origin.regime(append(m.authors, m.from)...)
 	m.message, err = s.complete(m, header, raw)
 	if err != nil {
 		return nil, localRefusal(err)
@@ -112,8 +114,8 @@ func readHeader(e Envelope, h mimescan.Header, p Policy) (*outgoing, error) {
 		references: messageIDs(h, "In-Reply-To", "References", "X-Forwarded-Message-Id"),
 		visible:    map[string]bool{},
 	}
-	if from := addressesIn(strings.Join(m.fromFields, ", ")); len(from) == 1 {
-		m.author = normalized(from[0])
+	if m.authors, m.certain = authorsIn(m.fromFields); m.certain && len(m.authors) == 1 {
+		m.author = m.authors[0]
 	}
 	for _, name := range []string{"To", "Cc", "Resent-To", "Resent-Cc"} {
 		for _, value := range h.Values(name) {

@@ -2,6 +2,9 @@ package mimescan
 
 import (
 	"cmp"
+	"io"
+	"mime"
+	"net/mail"
 	"strings"
 )
 
@@ -43,6 +46,14 @@ func ParseAddresses(s string) []Address {
 	}
 	return list
 }
+
+// anyCharset reads names in whatever charset: only the addresses beside them count.
+var anyCharset = mail.AddressParser{WordDecoder: &mime.WordDecoder{
+	CharsetReader: func(_ string, name io.Reader) (io.Reader, error) { return name, nil },
+}}
+
+// StrictAddresses is mail.ParseAddressList, which fails at names in charsets that it does not know.
+func StrictAddresses(s string) ([]*mail.Address, error) { return anyCharset.ParseList(s) }
 
 type addressReader struct {
 	s       string

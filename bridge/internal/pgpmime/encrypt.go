@@ -129,7 +129,7 @@ const hiddenSubject = "[...]"
 func shy(f Field) (Field, bool) {
 	switch strings.ToLower(f.Name) {
 	case "from", "to", "cc":
-		if list, err := mail.ParseAddressList(f.Value); err == nil {
+		if list, err := mimescan.StrictAddresses(f.Value); err == nil {
 			f.Value = bareAddresses(list)
 		}
 	case "date":

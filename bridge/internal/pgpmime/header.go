@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net/mail"
 	"slices"
 	"strings"
 
@@ -197,7 +196,7 @@ func clean(value string) string {
 func addrSpecs(h mimescan.Header, name string) []string {
 	var specs []string
 	for _, value := range h.Values(name) {
-		list, err := mail.ParseAddressList(value)
+		list, err := mimescan.StrictAddresses(value)
 		if err != nil {
 			continue
 		}
@@ -220,12 +219,12 @@ func soleFrom(h mimescan.Header) string {
 	if len(values) != 1 || len(values[0]) > 2000 || strings.ContainsAny(unquoted(values[0]), ":;") {
 		return ""
 	}
-	a, err := mail.ParseAddress(values[0])
-	if err != nil {
+	list, err := mimescan.StrictAddresses(values[0])
+	if err != nil || len(list) != 1 {
 		return ""
 	}
 	// Not strings.ToLower: it makes ASCII of letters that only look it.
-	spec, _ := keydisc.NormalizeAddress(a.Address)
+	spec, _ := keydisc.NormalizeAddress(list[0].Address)
 	return spec
 }
 
