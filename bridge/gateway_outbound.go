@@ -133,25 +133,27 @@ func (g *Gateway) outboundFacts(ctx context.Context, m *outgoing) (MessageFacts,
 	if !g.speaksFor(m) && m.force == ForceClear {
 		m.force = ForceNothing
 	}
-	report := isReport(m) && !allOf(m.to, g.Hosts)
+	report := g.isReport(m) && !allOf(m.to, g.Hosts)
 	if report {
 		if err := g.stripReport(ctx, m); err != nil {
 			return MessageFacts{}, err
 		}
 	}
-	quoted, marked, err := quotedMessages(m.message)
+	quoted, marked, err := quotedMessages(m.message, m.from == "")
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
+	quoted, marked = append(quoted, messageIDs(m.header, "Message-ID")...), marked || openedHere(m.header) // forwarded as it is
 	m.references = append(m.references, quoted...)
-	m.references = append(m.references, messageIDs(m.header, "Message-ID")...) // forwarded as it is
 	facts, err := g.messageFacts(ctx, m)
-	facts.RepliesToEncrypted = facts.RepliesToEncrypted || marked || openedHere(m.header)
+	facts.RepliesToEncrypted = facts.RepliesToEncrypted || marked
 	facts.Authors = m.authors
 	facts.Foreign = m.certain && !slices.ContainsFunc(m.authors, g.Hosts) // in doubt it is a user's
 	facts.Bulk = isBulk(m)
-	if report { // stripReport has left nothing
-		facts.Report, facts.RepliesToEncrypted = true, false
+	if err == nil && report && !marked { // it answers what was opened, but stripReport has left nothing of that
+		var opened bool
+		opened, err = g.bridge.journal.arrivedEncrypted(ctx, quoted)
+		facts.Report, facts.RepliesToEncrypted = !opened, opened
 	}
 	return facts, err
 }

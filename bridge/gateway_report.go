@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/sealpost/sealpost/bridge/internal/spool"
@@ -14,8 +16,17 @@ import (
 // not be delivered, a rule that forwards, a vacation notice. All that passed the gateway on its way in bears our status field,
 // and what was opened has its Message-ID in the journal.
 
-// isReport says whether a message is an MTA's report (RFC 3464): from nobody, and in the form of one.
-func isReport(m *outgoing) bool { return m.from == "" && m.header.MediaType() == "multipart/report" }
+// isReport says whether a message is an MTA's report (RFC 3464): from nobody, in the form of one, and by no user, who could write in that
+// form what he likes.
+func (g *Gateway) isReport(m *outgoing) bool {
+	return m.from == "" && m.header.MediaType() == "multipart/report" && !slices.ContainsFunc(m.authors, g.isUser)
+}
+
+// isUser says whether an address is a user's, and not the name under which the company's MTA writes.
+func (g *Gateway) isUser(address string) bool {
+	local, _, _ := strings.Cut(address, "@")
+	return g.Hosts(address) && !strings.EqualFold(local, "MAILER-DAEMON") && !strings.EqualFold(local, "postmaster")
+}
 
 // openedHere says whether a header is that of a message that was opened here, or of one of which that cannot be told.
 func openedHere(h mimescan.Header) bool {
@@ -32,9 +43,9 @@ func cameInClear(values []string) bool {
 	return encryption == "encryption=none" || encryption == "encryption=failed"
 }
 
-// quotedMessages looks at the messages inside a message, whole or their headers: their Message-IDs, and whether one was opened
-// here.
-func quotedMessages(message *spool.Spool) (ids []string, opened bool, err error) {
+// quotedMessages looks at the messages inside a message, whole or their headers, and if told so in its texts: their Message-IDs, and whether
+// one was opened here.
+func quotedMessages(message *spool.Spool, inTexts bool) (ids []string, opened bool, err error) {
 	root, err := mimescan.Scan(message)
 	if err != nil {
 		return nil, false, err
@@ -49,6 +60,13 @@ func quotedMessages(message *spool.Spool) (ids []string, opened bool, err error)
 			ids = append(ids, messageIDs(h, "Message-ID")...)
 			opened = opened || openedHere(h)
 		}
+		if inTexts && strings.HasPrefix(p.MediaType, "text/") {
+			shown, marked, err := quotedInText(message, p)
+			if err != nil {
+				return err
+			}
+			ids, opened = append(ids, shown...), opened || marked
+		}
 		for _, child := range p.Children {
 			if err := walk(child); err != nil {
 				return err
@@ -60,6 +78,32 @@ func quotedMessages(message *spool.Spool) (ids []string, opened bool, err error)
 		return nil
 	}
 	return ids, opened, walk(root)
+}
+
+// The fields by which a message is known where a program quotes it in a text, in HTML, too.
+var (
+	shownID     = regexp.MustCompile(`(?i)message-id:\s*(?:<|&lt;)([^<>&\s]+)`)
+	shownStatus = regexp.MustCompile(`(?i)` + statusField + `:[ \t]*([^\r\n<]*)`)
+)
+
+// maxQuotingText is how much of a text is looked at. Of a longer one it cannot be told what it quotes.
+const maxQuotingText = 1 << 20
+
+// quotedInText is for programs that quote without MIME, as old MTAs do in their reports.
+func quotedInText(message *spool.Spool, p *mimescan.Part) (ids []string, opened bool, err error) {
+	decoded, err := mimescan.Text(message, p)
+	if err != nil {
+		return nil, false, err
+	}
+	text, err := io.ReadAll(io.LimitReader(decoded, maxQuotingText+1))
+	for _, match := range shownID.FindAllSubmatch(text, -1) {
+		ids = append(ids, "<"+string(match[1])+">")
+	}
+	opened = len(text) > maxQuotingText
+	for _, match := range shownStatus.FindAllSubmatch(text, -1) {
+		opened = opened || !cameInClear([]string{string(match[1])})
+	}
+	return ids, opened, err
 }
 
 // quotes says whether a part is a message, or the header of one (RFC 2046 §5.2.1, RFC 6522 §4, RFC 6532 §3.7).
@@ -80,31 +124,54 @@ func quotedHeader(message *spool.Spool, p *mimescan.Part) (mimescan.Header, erro
 	return mimescan.ParseHeader(raw), nil
 }
 
-// stripReport takes out of a report what it returns of the message, unless that is known to have come in clear. Even its header has
-// the subject.
+// tellsFate says whether a part is the one of a report that programs read (RFC 3464, RFC 8098, RFC 6533).
+func tellsFate(p *mimescan.Part) bool {
+	switch p.MediaType {
+	case "message/delivery-status", "message/global-delivery-status", "message/disposition-notification", "message/global-disposition-notification":
+		return true
+	}
+	return false
+}
+
+// stripReport takes out of a report what it returns of the message, unless that is known to have come in clear: even its header has
+// the subject. What stands beside the parts, where some programs look, too, is left out in any case.
 func (g *Gateway) stripReport(ctx context.Context, m *outgoing) error {
 	root, err := mimescan.Scan(m.message)
 	if err != nil {
 		return localRefusal(err)
 	}
-	if len(root.Children) < 2 || root.Limited || root.Children[1].MediaType != "message/delivery-status" && root.Children[1].MediaType != "message/global-delivery-status" {
+	if len(root.Children) < 2 || root.Limited || !tellsFate(root.Children[1]) {
 		return &Refusal{Reason: ReasonMalformed, Text: "the report has no form in which it can be told what it quotes; it is not sent"}
 	}
-	clear, err := g.returnsClear(ctx, m.message, root.Children[2:])
+	parts := root.Children
+	clear, err := g.returnsClear(ctx, m.message, parts[2:])
 	if err != nil {
 		return localRefusal(err)
 	}
-	if clear {
-		return nil
+	if !clear {
+		parts = parts[:2]
+	}
+	flat, err := saysInWords(m.message, parts[0])
+	if err != nil {
+		return localRefusal(err)
 	}
 	stripped := spool.New(g.bridge.spoolDir)
-	if err := writeParts(stripped, m.message, root, root.Children[:2]); err != nil {
+	if err := writeReport(stripped, m.message, root, parts, flat); err != nil {
 		_ = stripped.Close()
 		return localRefusal(err)
 	}
 	_ = m.message.Close()
 	m.message = stripped
 	return nil
+}
+
+// saysInWords says whether a report's first part is a text, as it should be, and quotes nothing.
+func saysInWords(message *spool.Spool, first *mimescan.Part) (bool, error) {
+	if first.MediaType != "text/plain" {
+		return false, nil
+	}
+	ids, opened, err := quotedInText(message, first)
+	return len(ids) == 0 && !opened, err
 }
 
 // returnsClear says whether all that a report returns is known to have come in clear.
@@ -124,11 +191,20 @@ func (g *Gateway) returnsClear(ctx context.Context, message *spool.Spool, return
 	return true, nil
 }
 
-// writeParts writes a multipart message with some of its parts, as they are.
-func writeParts(w io.Writer, message *spool.Spool, root *mimescan.Part, parts []*mimescan.Part) error {
+// ownWords stand for a first part that quotes.
+const ownWords = "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is a report about a message. Its text quoted the message and has been taken out.\r\n"
+
+// writeReport writes some parts of a report as they are, but for the first if it is not flat.
+func writeReport(w io.Writer, message *spool.Spool, root *mimescan.Part, parts []*mimescan.Part, flat bool) error {
 	boundary := root.Params["boundary"]
 	if _, err := io.Copy(w, io.NewSectionReader(message, root.Header.Start, root.Header.Len())); err != nil {
 		return err
+	}
+	if !flat {
+		parts = parts[1:]
+		if _, err := fmt.Fprintf(w, "--%s\r\n%s", boundary, ownWords); err != nil {
+			return err
+		}
 	}
 	for _, p := range parts {
 		if _, err := fmt.Fprintf(w, "--%s\r\n", boundary); err != nil {

@@ -86,6 +86,53 @@ func TestGatewayTakesReportsApart(t *testing.T) {
 	}
 }
 
+// TestReportsGiveNothingAway: wherever a report, or what claims to be one, quotes what was opened.
+func TestReportsGiveNothingAway(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.opened("<secret@bravo.test>")
+	const (
+		status  = "--b\r\nContent-Type: message/delivery-status\r\n\r\nAction: failed\r\n"
+		read    = "--b\r\nContent-Type: message/disposition-notification\r\n\r\nDisposition: automatic-action/MDN-sent-automatically; deleted\r\n"
+		words   = "--b\r\n\r\nnot delivered\r\n"
+		end     = "--b--\r\n"
+		quoted  = "From: bob@bravo.test\r\nMessage-ID: <secret@bravo.test>\r\n\r\nquince\r\n"
+		marked  = "X-Sealpost-Status: encryption=openpgp; signature=good\r\nFrom: bob@bravo.test\r\n\r\nquince\r\n"
+		message = "Content-Type: message/rfc822\r\n\r\n"
+		nested  = message + "X-Sealpost-Status: encryption=none\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n" + message + quoted + "--c--\r\n"
+		report  = "multipart/report; boundary=b"
+		mta     = "MAILER-DAEMON@alpha.test"
+	)
+	for name, one := range map[string]struct{ author, form, body, extra, want string }{
+		"the first part is the message":   {mta, report, "--b\r\n" + message + marked + status + end, "", ""},
+		"the first part holds it":         {mta, report, "--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n" + message + quoted + "--c--\r\n" + status + end, "", ""},
+		"the first part's text quotes":    {"postmaster@alpha.test", report, "--b\r\n\r\n" + quoted + status + end, "", ""},
+		"the first part is HTML":          {mta, report, "--b\r\nContent-Type: text/html\r\n\r\nquince\r\n" + status + end, "", ""},
+		"before the parts":                {mta, report, "quince\r\n" + words + status + end, "", ""},
+		"after the parts":                 {mta, report, words + status + end + "quince\r\n", "", ""},
+		"a read receipt":                  {mta, report, words + read + "--b\r\n" + message + marked + end, "", ""},
+		"within what came in clear":       {mta, report, words + status + "--b\r\n" + nested + end, "", "policy"},
+		"the report itself was encrypted": {mta, report, words + status + end, "X-Sealpost-Status: encryption=openpgp\r\n", "policy"},
+		"a text":                          {mta, "text/plain", "Hi. This is the mail program.\r\n\r\n" + quoted, "", "policy"},
+		"a text with the status":          {mta, "text/plain", "Hi. This is the mail program.\r\n\r\n> " + marked, "", "policy"},
+		"HTML":                            {mta, "text/html", "<pre>Message-ID: &lt;secret@bravo.test&gt;\r\nquince</pre>\r\n", "", "policy"},
+		"a user's, in the form of one":    {alice, report, "--b\r\n\r\n> quince\r\n" + status + end, "In-Reply-To: <secret@bravo.test>\r\n", "policy"},
+		"a user in doubt":                 {"X, " + alice, report, "--b\r\n\r\n> quince\r\n" + status + end, "In-Reply-To: <secret@bravo.test>\r\n", "policy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.out.Forget()
+			text := one.extra + "From: " + one.author + "\r\nTo: dave@delta.test\r\nMIME-Version: 1.0\r\nContent-Type: " + one.form + "\r\n\r\n" + one.body
+			answers := c.leave(Envelope{To: []string{dave}}, text, true)
+			sent := c.out.For(dave)
+			if answers[dave] != one.want || (len(sent) == 1) != (one.want == "") {
+				t.Fatalf("answered %q, sent %d times", answers[dave], len(sent))
+			}
+			if len(sent) > 0 && bytes.Contains(sent[0], []byte("quince")) {
+				t.Errorf("it gives away what was opened: %s", sent[0])
+			}
+		})
+	}
+}
+
 // TestGatewayAnswersForEach: over LMTP each recipient has an answer of his own.
 func TestGatewayAnswersForEach(t *testing.T) {
 	c := newCompany(t, lmtp)
