@@ -219,18 +219,24 @@ func (g *Gateway) lookup(ctx context.Context, p Policy, m MessageFacts, address 
 	return l, f
 }
 
-// lookupHosted is about a user of the gateway. Those of another company are not inside.
+// lookupHosted is about a user of the gateway.
 func (g *Gateway) lookupHosted(ctx context.Context, p Policy, m MessageFacts, address string) (l contacts.Lookup, f RecipientFacts) {
-	inside := true
-	for _, sender := range append([]string{m.From, m.Envelope}, m.Authors...) {
-		inside = inside && (!g.Hosts(sender) || g.options.Company.together(sender, address))
-	}
+	inside := g.staysWith(m, address)
 	if !inside || p.speaksOf(m, address) {
 		l = g.users.lookup(ctx, address)
 	}
 	f = factsOf(address, l)
 	f.Inside = inside
 	return l, f
+}
+
+// staysWith says whether a message does not leave its company on its way to a user. What was opened may be any company's, unless a user has sent it.
+func (g *Gateway) staysWith(m MessageFacts, address string) bool {
+	senders := slices.DeleteFunc(append([]string{m.From, m.Envelope}, m.Authors...), func(sender string) bool { return !g.Hosts(sender) })
+	if len(senders) == 0 {
+		return len(g.options.Company.Tenants) == 0 || !m.RepliesToEncrypted
+	}
+	return allOf(senders, func(sender string) bool { return g.options.Company.together(sender, address) })
 }
 
 func (g *Gateway) find(ctx context.Context, p Policy, m MessageFacts, address string) contacts.Lookup {

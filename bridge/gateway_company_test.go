@@ -201,6 +201,34 @@ func TestTenantsAreApart(t *testing.T) {
 	}
 }
 
+// TestOpenedMailStaysInItsCompany: redirected by nobody who is known here, it may be another company's.
+func TestOpenedMailStaysInItsCompany(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.gateway.options.Domains = []string{"alpha.test", "echo.test"}
+	c.company(Company{Tenants: map[string]string{"alpha.test": "one", "echo.test": "two"}})
+	c.enter(Envelope{From: bob, To: []string{alice}}, c.encryptedBy(message(bob, alice, "pectin", "quince"), c.userKey(alice)), true)
+	opened := string(c.inside.For(alice)[0])
+	_, unmarked, _ := strings.Cut(opened, "X-Sealpost-Status: ")
+	_, unmarked, _ = strings.Cut(unmarked, "\r\n")
+	olga, paul := "olga@echo.test", "paul@echo.test"
+	c.userKey(olga)
+	for name, text := range map[string]string{"with its status": opened, "known by its Message-ID": unmarked} {
+		for _, from := range []string{bob, "", alice} {
+			c.out.Forget()
+			a := c.leave(Envelope{From: from, To: []string{paul, olga, erin}}, text, true)
+			if got := c.out.For(olga); a[paul] != string(ReasonPolicy) || len(got) != 1 || strings.Contains(string(got[0]), "quince") {
+				t.Errorf("%s, redirected by <%s>: answers %v", name, from, a)
+			}
+			if known := from == alice; known != (a[erin] == "") {
+				t.Errorf("%s, redirected by <%s>: the colleague's answer is %q", name, from, a[erin])
+			}
+		}
+	}
+	if a := c.leave(Envelope{From: dave, To: []string{paul}}, message(dave, paul, "clear", "text"), true); a[paul] != "" {
+		t.Errorf("clear mail redirected: %v", a)
+	}
+}
+
 // TestNamesOfTwoUsers: whoever writes under a colleague's name is held to what is in force for either, and named in the log.
 func TestNamesOfTwoUsers(t *testing.T) {
 	c := newCompany(t, lmtp)
