@@ -293,19 +293,24 @@ func plainWord(s string) string {
 
 // checkLoop refuses what has been here before, or has been everywhere.
 func (g *Gateway) checkLoop(h mimescan.Header, direction string) error {
-	received, passes := h.Values("Received"), 0
-	for _, value := range received {
-		if strings.Contains(strings.Join(strings.Fields(value), " "), g.mark(direction)) {
-			passes++
-		}
-	}
+	passes := g.passes(h, direction)
 	if passes >= maxPasses {
 		return &Refusal{Reason: ReasonLoop, Text: fmt.Sprintf("the message has passed this gateway %d times before: a mail loop. Check what forwards it, and the next hop", passes)}
 	}
-	if len(received) > maxReceived {
+	if len(h.Values("Received")) > maxReceived {
 		return &Refusal{Reason: ReasonLoop, Text: fmt.Sprintf("the message has been relayed more than %d times: a mail loop", maxReceived)}
 	}
 	return nil
+}
+
+// passes counts how often a message has come this way.
+func (g *Gateway) passes(h mimescan.Header, direction string) (n int) {
+	for _, value := range h.Values("Received") {
+		if strings.Contains(strings.Join(strings.Fields(value), " "), g.mark(direction)) {
+			n++
+		}
+	}
+	return n
 }
 
 // handOverApart gives all bodies to a next hop, and every recipient the answer that is his. Nothing is queued here: who

@@ -115,9 +115,10 @@ func (g *Gateway) meet(ctx context.Context, m *outgoing) error {
 }
 
 // speaksFor says whether the gateway may sign for the author: one of its users who is the envelope's sender, too, and has written
-// the message himself. What came in from outside before, a forwarded message, bears our status field.
+// the message himself. What came in from outside before, a forwarded message, bears our trace field for that direction, and our status
+// field unless it has passed on its way out, too, or its recipient opens his mail himself.
 func (g *Gateway) speaksFor(m *outgoing) bool {
-	if m.author == "" || !g.Hosts(m.author) || normalized(m.from) != m.author || len(m.fromFields) != 1 {
+	if m.author == "" || !g.Hosts(m.author) || normalized(m.from) != m.author || len(m.fromFields) != 1 || g.passes(m.header, "inbound") > 0 {
 		return false
 	}
 	for _, sender := range m.senders {

@@ -258,6 +258,26 @@ func TestGatewayPassesExtensionsOn(t *testing.T) {
 	}
 }
 
+// TestForgedMailIsNotSigned: what came in under a user's name and is redirected under it has not been written by him.
+func TestForgedMailIsNotSigned(t *testing.T) {
+	c := newCompany(t, lmtp)
+	for _, first := range []string{"own@alpha.test", erin} { // one opens his mail himself, the other has the gateway do so
+		c.out.Forget()
+		c.enter(Envelope{From: alice, To: []string{first}}, message(alice, first, "pay", "10000 to mallory"), true)
+		redirected := string(c.inside.For(first)[0])
+		c.leave(Envelope{From: alice, To: []string{bob, carol, "frank@alpha.test"}}, redirected, true)
+		again := string(c.out.For("frank@alpha.test")[0])
+		if fate := c.fateOf(bob, "", redirected); fate != "encrypted none" {
+			t.Errorf("redirected by %s: %s", first, fate)
+		}
+		c.out.Forget()
+		c.leave(Envelope{From: alice, To: []string{bob}}, again, true)
+		if fate := c.fateOf(bob, "", again); fate != "encrypted none" {
+			t.Errorf("redirected by %s and another: %s", first, fate)
+		}
+	}
+}
+
 func TestGatewayLoops(t *testing.T) {
 	for _, leaves := range []bool{true, false} {
 		c := newCompany(t, lmtp)
