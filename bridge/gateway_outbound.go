@@ -104,9 +104,9 @@ func withoutRefused(recipients []recipient) (going []recipient, refused Refusals
 	return going, refused
 }
 
-// meet implements origin.
+// meet implements origin. Whoever opens his mail himself signs himself: to a key of ours he would get answers that he cannot read.
 func (g *Gateway) meet(ctx context.Context, m *outgoing) error {
-	if !g.speaksFor(m) {
+	if !g.speaksFor(m) || slices.ContainsFunc(g.options.Pass, func(pattern string) bool { return matches(pattern, m.author) }) {
 		return nil
 	}
 	own, err := g.keepsOwnKey(ctx, m.author)

@@ -323,6 +323,20 @@ func TestFirstKeyIsMadeOnce(t *testing.T) {
 	}
 }
 
+// TestUsersWhoPassGetNoKey: they open their mail themselves, and could not read what is encrypted to it.
+func TestUsersWhoPassGetNoKey(t *testing.T) {
+	c := newCompany(t, lmtp)
+	own := "own@alpha.test"
+	text := message(own, bob, "hello", secretBody, "Autocrypt: addr=own@alpha.test; keydata=aGVsbG8=")
+	a := c.leave(Envelope{From: own, To: []string{bob, dave}}, text, true)
+	if fate := c.fateOf(bob, a[bob], text); fate != "encrypted none" || len(c.directory("own")) > 0 {
+		t.Errorf("it is %s, and the directory has %d certificates", fate, len(c.directory("own")))
+	}
+	if sent := string(c.out.For(dave)[0]); !strings.Contains(sent, "keydata=aGVsbG8=") {
+		t.Errorf("his own certificate was taken out: %s", sent)
+	}
+}
+
 // TestKeysRevokedElsewhere: another gateway's command is in force at the next message, whatever is in memory here.
 func TestKeysRevokedElsewhere(t *testing.T) {
 	c := newCompany(t, lmtp)
