@@ -110,7 +110,7 @@ func (g *Gateway) meet(ctx context.Context, m *outgoing) error {
 		return nil
 	}
 	own, err := g.keepsOwnKey(ctx, m.author)
-	m.ours = !own
+	m.ours = !own && !m.ciphertext
 	return err
 }
 

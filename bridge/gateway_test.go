@@ -323,6 +323,16 @@ func TestFirstKeyIsMadeOnce(t *testing.T) {
 	}
 }
 
+// TestCiphertextStaysAsItIs: the user's own program announces its own key.
+func TestCiphertextStaysAsItIs(t *testing.T) {
+	c := newCompany(t, lmtp)
+	text := "Autocrypt: addr=alice@alpha.test; keydata=aGVsbG8=\r\n" + c.encryptedBy(message(alice, bob, "own", secretBody), fixedCertificate(t, bob))
+	c.leave(Envelope{From: alice, To: []string{bob}}, text, true)
+	if sent := string(c.out.For(bob)[0]); !strings.HasSuffix(sent, text) || len(c.directory("alice")) > 0 {
+		t.Errorf("it became %s; the directory has %d certificates", sent, len(c.directory("alice")))
+	}
+}
+
 // TestUsersWhoPassGetNoKey: they open their mail themselves, and could not read what is encrypted to it.
 func TestUsersWhoPassGetNoKey(t *testing.T) {
 	c := newCompany(t, lmtp)

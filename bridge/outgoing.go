@@ -134,11 +134,7 @@ func (s *sender) messageFacts(ctx context.Context, m *outgoing) (MessageFacts, e
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}
-	ciphertext, err := encryptedAlready(m.message)
-	if err != nil {
-		return MessageFacts{}, localRefusal(err)
-	}
-	return MessageFacts{From: m.author, Envelope: normalized(m.from), Force: m.force, RepliesToEncrypted: replies, Ciphertext: ciphertext}, nil
+	return MessageFacts{From: m.author, Envelope: normalized(m.from), Force: m.force, RepliesToEncrypted: replies, Ciphertext: m.ciphertext}, nil
 }
 
 // factsOf turns what was found into what the policy needs to know.

@@ -40,6 +40,7 @@ type outgoing struct {
 	notice     upstream.Notice
 	client     Client          // who hands it in
 	header     mimescan.Header // as it came
+	ciphertext bool            // the mail program has encrypted it already
 	regime     Regime          // what is in force for it, whatever is reloaded meanwhile
 	ours       bool            // at a gateway: a user has written it, for whom we sign
 	ring       *keyring.Ring   // of a gateway's user or a device; nil: nobody signs
@@ -76,6 +77,9 @@ func (s *sender) receive(ctx context.Context, e Envelope, r io.Reader) (*outgoin
 	m, err := readHeader(e, header, s.bridge.Policy())
 	if err != nil {
 		return nil, err
+	}
+	if m.ciphertext, err = encryptedAlready(raw); err != nil {
+		return nil, localRefusal(err)
 	}
 	if err := s.origin.meet(ctx, m); err != nil {
 		return nil, localRefusal(err)
