@@ -131,6 +131,27 @@ func TestPartnersUseDomainCertificates(t *testing.T) {
 	}
 }
 
+// TestDomainCertificatesAreNobodysOwn: they do not become their users' in the programs of those who get the same message.
+func TestDomainCertificatesAreNobodysOwn(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.company(Company{Partners: map[string]*keydisc.Certificate{"delta.test": fixedCertificate(t, carol)}})
+	for _, to := range [][]string{{dave, "frank@delta.test"}, {bob, dave}, {carol, dave, "frank@delta.test"}} {
+		c.out.Forget()
+		text := strings.Replace(message(alice, dave, "all", secretBody), "To: <"+dave+">", "To: "+strings.Join(to, ", "), 1)
+		a := c.leave(Envelope{From: alice, To: to}, text, true)
+		if sent := c.out.Received(); len(sent) != 1 || len(sent[0].To) != len(to) {
+			t.Fatalf("to %v: answers %v, sent %d messages", to, a, len(sent))
+		}
+		result := c.openAs(carol, c.out.For(dave)[0])
+		if result.Message == nil || strings.Contains(strings.Join(result.Gossip, " "), "@delta.test") {
+			t.Errorf("to %v: carol reads %v, and is told of %q", to, result.Reason, result.Gossip)
+		}
+		if result.Message != nil {
+			_ = result.Message.Close()
+		}
+	}
+}
+
 // TestOwnCertificateComesBeforeTheDomains: and one that may not be used is not replaced by the domain's.
 func TestOwnCertificateComesBeforeTheDomains(t *testing.T) {
 	c := newCompany(t, lmtp)

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/sealpost/sealpost/bridge/contacts"
@@ -24,6 +25,11 @@ const domainUser = "gateway"
 // partnerOf is the certificate for a whole domain; nil if there is none.
 func (g *Gateway) partnerOf(address string) *keydisc.Certificate {
 	return g.options.Company.Partners[domainOf(normalized(address))]
+}
+
+// ownsCertificate says whether the recipient's certificate is his, not his company's or one that does not name him.
+func (r recipient) ownsCertificate() bool {
+	return r.lookup.Source != sourcePartner && slices.Contains(r.lookup.Certificate.Addresses(), normalized(r.Address))
 }
 
 // openDomainKeys makes the keys of the gateway's own domains, which partners will use.

@@ -276,7 +276,7 @@ func (s *sender) encryptOptions(m *outgoing, group []recipient) (o pgpmime.Encry
 	}
 	for _, r := range group {
 		o.Recipients = append(o.Recipients, r.lookup.Certificate)
-		if len(group) > 1 { // Autocrypt 1.1 §3.3: gossip is for replying to all
+		if len(group) > 1 && r.ownsCertificate() { // Autocrypt 1.1 §3.3: gossip is for replying to all
 			o.Gossip = append(o.Gossip, pgpmime.Gossip{Address: r.Address, Certificate: r.lookup.Certificate})
 		}
 	}
