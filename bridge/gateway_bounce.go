@@ -20,6 +20,15 @@ func spoolRefusal(err error) *Refusal {
 	return localRefusal(err)
 }
 
+// notice is what m's sender wants to hear of it: of what was opened, nothing that returns it.
+func (p parcel) notice(m *outgoing) upstream.Notice {
+	n := m.notice
+	if p.opened {
+		n.Return = "HDRS" // RFC 3461 §4.3
+	}
+	return n
+}
+
 // partlyDelivered names those who get nothing although others have the message. It is permanent: at a temporary reply the MTA
 // would send to all again.
 func partlyDelivered(lost []string) *Refusal {

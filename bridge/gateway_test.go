@@ -195,6 +195,18 @@ func TestGatewayAnswersForAll(t *testing.T) {
 	eventually(t, "dave has it", func() bool { return len(c.out.For(dave)) == 1 })
 }
 
+// TestOutboxReturnsNothingOpened: what the next hop takes later it may return later.
+func TestOutboxReturnsNothingOpened(t *testing.T) {
+	c := newCompany(t, bridgetest.NextHopOptions{})
+	text := c.encryptedBy(message(bob, alice, "pectin", "quince"), c.userKey(alice), c.userKey(erin))
+	c.inside.RefuseLate(erin, "451 4.3.0 later")
+	c.enter(Envelope{From: bob, To: []string{alice, erin}, Notice: Notice{Return: "FULL"}}, text, false)
+	held, err := c.bridge.Outbox().List(t.Context())
+	if err != nil || len(held) != 1 || held[0].Notice.Return != "HDRS" {
+		t.Fatalf("the outbox holds %+v, %v", held, err)
+	}
+}
+
 func TestGatewayInbound(t *testing.T) {
 	c := newCompany(t, lmtp)
 	key := c.userKey(alice)

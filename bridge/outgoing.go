@@ -361,10 +361,7 @@ func (s *sender) handOver(ctx context.Context, m *outgoing, parcels []parcel) (l
 func transactions(m *outgoing, parcels []parcel) []upstream.Transaction {
 	list := make([]upstream.Transaction, len(parcels))
 	for i, p := range parcels {
-		list[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8, Notice: m.notice}
-		if p.opened {
-			list[i].Notice.Return = "HDRS" // RFC 3461 §4.3
-		}
+		list[i] = upstream.Transaction{From: m.from, To: p.to, Body: p.body, UTF8: m.utf8, Notice: p.notice(m)}
 	}
 	return list
 }
@@ -410,7 +407,7 @@ func (s *sender) queue(ctx context.Context, m *outgoing, p parcel, failure error
 // queued is a parcel as the outbox takes it.
 func (s *sender) queued(m *outgoing, p parcel, failure error) outbox.Item {
 	return outbox.Item{Body: p.body.Reader(), Message: outbox.Message{
-		Account: s.origin.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8, Notice: m.notice,
+		Account: s.origin.Address(), MessageID: m.messageID, From: m.from, To: p.to, UTF8: m.utf8, Notice: p.notice(m),
 		Queued: s.bridge.now(), LastError: failure.Error(),
 	}}
 }
