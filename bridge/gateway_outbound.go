@@ -140,7 +140,7 @@ func (g *Gateway) outboundFacts(ctx context.Context, m *outgoing) (MessageFacts,
 			return MessageFacts{}, err
 		}
 	}
-	quoted, marked, err := quotedMessages(m.message, m.from == "")
+	quoted, marked, err := g.quotedMessages(m.message, m.from == "")
 	if err != nil {
 		return MessageFacts{}, localRefusal(err)
 	}

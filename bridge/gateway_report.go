@@ -43,41 +43,78 @@ func cameInClear(values []string) bool {
 	return encryption == "encryption=none" || encryption == "encryption=failed"
 }
 
-// quotedMessages looks at the messages inside a message, whole or their headers, and if told so in its texts: their Message-IDs, and whether
-// one was opened here.
-func quotedMessages(message *spool.Spool, inTexts bool) (ids []string, opened bool, err error) {
-	root, err := mimescan.Scan(message)
-	if err != nil {
-		return nil, false, err
-	}
-	var walk func(p *mimescan.Part) error
-	walk = func(p *mimescan.Part) error {
-		if quotes(p) {
-			h, err := quotedHeader(message, p)
-			if err != nil {
-				return err
-			}
-			ids = append(ids, messageIDs(h, "Message-ID")...)
-			opened = opened || openedHere(h)
-		}
-		if inTexts && strings.HasPrefix(p.MediaType, "text/") {
-			shown, marked, err := quotedInText(message, p)
-			if err != nil {
-				return err
-			}
-			ids, opened = append(ids, shown...), opened || marked
-		}
-		for _, child := range p.Children {
-			if err := walk(child); err != nil {
-				return err
-			}
-		}
-		if p.Message != nil {
-			return walk(p.Message)
-		}
+// quotations are what a message shows of others: messages inside, whole or their headers, and if told so what its texts quote.
+type quotations struct {
+	inTexts bool
+	dir     string   // of spools
+	ids     []string // Message-IDs
+	opened  bool     // one was opened here, or that cannot be told
+}
+
+func (g *Gateway) quotedMessages(message *spool.Spool, inTexts bool) (ids []string, opened bool, err error) {
+	q := &quotations{inTexts: inTexts, dir: g.bridge.spoolDir}
+	err = q.scan(message, 0)
+	return q.ids, q.opened, err
+}
+
+// maxWrapped is how often a message inside may be encoded in one that is, too.
+const maxWrapped = 5
+
+func (q *quotations) scan(message *spool.Spool, depth int) error {
+	if depth > maxWrapped {
+		q.opened = true
 		return nil
 	}
-	return ids, opened, walk(root)
+	root, err := mimescan.Scan(message)
+	if err != nil {
+		return err
+	}
+	return q.walk(message, root, depth)
+}
+
+func (q *quotations) walk(message *spool.Spool, p *mimescan.Part, depth int) error {
+	if err := q.look(message, p, depth); err != nil {
+		return err
+	}
+	for _, child := range p.Children {
+		if err := q.walk(message, child, depth); err != nil {
+			return err
+		}
+	}
+	if p.Message != nil {
+		return q.walk(message, p.Message, depth)
+	}
+	return nil
+}
+
+// look is about one part.
+func (q *quotations) look(message *spool.Spool, p *mimescan.Part, depth int) error {
+	switch {
+	case quotes(p):
+		h, err := quotedHeader(message, p)
+		if err != nil {
+			return err
+		}
+		q.ids, q.opened = append(q.ids, messageIDs(h, "Message-ID")...), q.opened || openedHere(h)
+		if p.Message == nil {
+			return q.unwrap(message, p, depth)
+		}
+	case q.inTexts && strings.HasPrefix(p.MediaType, "text/"):
+		ids, opened, err := quotedInText(message, p)
+		q.ids, q.opened = append(q.ids, ids...), q.opened || opened
+		return err
+	}
+	return nil
+}
+
+// unwrap scans a message inside of which mimescan has seen no parts: encoded, or called something else.
+func (q *quotations) unwrap(message *spool.Spool, p *mimescan.Part, depth int) error {
+	inside, err := spool.FromReader(q.dir, mimescan.DecodeBody(message, p), message.Size())
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	return q.scan(inside, depth+1)
 }
 
 // The fields by which a message is known where a program quotes it in a text, in HTML, too.
@@ -106,13 +143,15 @@ func quotedInText(message *spool.Spool, p *mimescan.Part) (ids []string, opened 
 	return ids, opened, err
 }
 
-// quotes says whether a part is a message, or the header of one (RFC 2046 §5.2.1, RFC 6522 §4, RFC 6532 §3.7).
+// quotes says whether a part is a message, or the header of one (RFC 2046 §5.2.1, RFC 6522 §4, RFC 6532 §3.7), or a file that programs show as
+// a message.
 func quotes(p *mimescan.Part) bool {
 	switch p.MediaType {
 	case "message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers":
 		return true
 	}
-	return false
+	isMail := func(name string) bool { return strings.HasSuffix(strings.ToLower(strings.TrimSpace(name)), ".eml") }
+	return isMail(p.Params["name"]) || isMail(p.DispositionParams["filename"])
 }
 
 // quotedHeader is the header of a message inside, in whatever encoding: not all programs keep to the identity ones.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"sync"
@@ -83,6 +84,34 @@ func TestGatewayTakesReportsApart(t *testing.T) {
 				t.Error("a colleague does not get it whole")
 			}
 		})
+	}
+}
+
+// TestAttachedMessagesAreRecognised: in whatever form a program attaches what was opened.
+func TestAttachedMessagesAreRecognised(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.opened("<secret@bravo.test>")
+	secret := "From: bob@bravo.test\r\nMessage-ID: <secret@bravo.test>\r\nSubject: secret\r\n\r\nquince\r\n"
+	within := func(head, body string) string {
+		return "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=n\r\n\r\n--n\r\n" + head + "\r\n\r\n" + body + "--n--\r\n"
+	}
+	const message, printable = "Content-Type: message/rfc822", "\r\nContent-Transfer-Encoding: quoted-printable"
+	coded := func(s string) string { return strings.ReplaceAll(s, "=", "=3D") }
+	inMessage := within(message, secret)
+	for name, one := range map[string]struct{ head, body string }{
+		"as it is":                      {message, secret},
+		"within a message":              {message, inMessage},
+		"within an encoded message":     {message + printable, coded(inMessage)},
+		"encoded twice":                 {message + printable, coded(within(message+printable, coded(inMessage)))},
+		"as a file":                     {"Content-Type: application/octet-stream; name=x.eml", secret},
+		"as a file of another name":     {"Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=\"Re: x.EML\"", inMessage},
+		"as an encoded file in another": {"Content-Type: text/plain; name=x.eml\r\nContent-Transfer-Encoding: base64", base64.StdEncoding.EncodeToString([]byte(inMessage)) + "\r\n"},
+	} {
+		c.out.Forget()
+		text := "From: alice@alpha.test\r\nTo: dave@delta.test\r\nSubject: Fwd\r\n" + within(one.head, one.body)
+		if a := c.leave(Envelope{From: alice, To: []string{dave}}, text, true); a[dave] != string(ReasonPolicy) || len(c.out.For(dave)) > 0 {
+			t.Errorf("%s: answered %q", name, a[dave])
+		}
 	}
 }
 
