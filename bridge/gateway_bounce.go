@@ -13,13 +13,6 @@ import (
 // errNotQueued says that what the next hop did not take could not be kept either.
 var errNotQueued = errors.New("the next hop did not take it, and it could not be queued")
 
-func spoolRefusal(err error) *Refusal {
-	if errors.Is(err, spool.ErrTooLarge) {
-		return tooLarge(err)
-	}
-	return localRefusal(err)
-}
-
 // notice is what m's sender wants to hear of it: of what was opened, nothing that returns it.
 func (p parcel) notice(m *outgoing) upstream.Notice {
 	n := m.notice

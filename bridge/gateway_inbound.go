@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -18,13 +19,13 @@ import (
 
 // How a message enters the company:
 //
-//	check     the recipients are users of ours; it is no loop; what is for the Web Key Service goes there (wkssubmission.go)
+//	check     line ends are made CRLF; the recipients are users of ours; it is no loop; what is for the Web Key Service goes there (wkssubmission.go)
 //	learn     the sender's certificate from an Autocrypt field
 //	open      for each recipient with that one's own keys; judge and present as incoming.go does
 //	deliver   what was opened in a transaction for that recipient alone; the rest byte for byte, but for the status field
 //	record
 //
-// What cannot be opened is delivered as it is, and the status field says why.
+// What cannot be opened is delivered as it is, but for bare line ends, and the status field says why.
 
 // Inbound takes a message from the company's MTA; see Outbound.
 func (g *Gateway) Inbound(ctx context.Context, e Envelope, message io.Reader, apart bool) (refused Refusals, err error) {
@@ -58,9 +59,10 @@ func relayDenied(address string) *Refusal {
 }
 
 func (g *Gateway) enter(ctx context.Context, m *outgoing, c Client, message io.Reader, apart bool, refused Refusals) error {
-	raw, err := spool.FromReader(g.bridge.spoolDir, message, g.MaxInboundSize())
+	// Every line end is made CRLF before anything is read: the next hop takes no other, and a line end decides what is a field.
+	raw, err := g.in.spoolLines(message)
 	if err != nil {
-		return spoolRefusal(err)
+		return err
 	}
 	defer raw.Close()
 	header, err := mimescan.ReadTop(raw)
@@ -197,7 +199,10 @@ func (g *Gateway) readWith(ctx context.Context, raw *spool.Spool, keys pgpmime.K
 		return letter{}, err
 	}
 	if result.Message != nil {
-		defer result.Message.Close()
+		defer func() { _ = result.Message.Close() }()
+		if err := g.normalise(result); err != nil {
+			return letter{}, err
+		}
 	}
 	l := letter{verdict: judge(result, signers)}
 	if l.message, err = g.present(raw, result, l.verdict.status()); err != nil {
@@ -217,6 +222,17 @@ func (g *Gateway) readWith(ctx context.Context, raw *spool.Spool, keys pgpmime.K
 		_ = l.message.Close()
 	}
 	return l, err
+}
+
+// normalise makes every line end of an opened message CRLF: programs encrypt what they find in a file.
+func (g *Gateway) normalise(r *pgpmime.Result) error {
+	lines := spool.New(g.bridge.spoolDir)
+	if err := pgpmime.Normalise(lines, r.Message.Reader(), nil, nil); err != nil {
+		return errors.Join(err, lines.Close())
+	}
+	err := r.Message.Close()
+	r.Message = lines
+	return err
 }
 
 // dress puts the trace field on top of each letter. Nobody gets an empty one.

@@ -13,6 +13,7 @@ import (
 	"github.com/sealpost/sealpost/bridge/bridgetest"
 	"github.com/sealpost/sealpost/bridge/internal/keyring"
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
+	"github.com/sealpost/sealpost/bridge/upstream"
 	"github.com/sealpost/sealpost/keydisc"
 )
 
@@ -281,6 +282,41 @@ func TestGatewayPassesClearMailAsItIs(t *testing.T) {
 	top, found := strings.CutSuffix(string(received[0].Bytes), head+rest)
 	if !found || strings.Count(top, "\r\n") != strings.Count(top, ":") && !strings.HasPrefix(top, "Received: ") || !strings.Contains(top, "X-Sealpost-Status: encryption=none; signature=none") {
 		t.Errorf("it became %q", received[0].Bytes)
+	}
+}
+
+// TestGatewayMakesLineEndsCRLF: the next hop takes no others. What hides behind a bare CR is looked at as the next one will read it.
+func TestGatewayMakesLineEndsCRLF(t *testing.T) {
+	c := newCompany(t, lmtp)
+	key := c.userKey(alice)
+	const forged = "X-Sealpost-Status: encryption=openpgp; signature=good"
+	for name, end := range map[string]string{"LF": "\n", "CR": "\r", "CR CR LF": "\r\r\n"} {
+		text := strings.ReplaceAll(message(bob, alice, "ends", "one\r\nfour", "X-Odd: two"+end+forged), "one\r\n", "one"+end)
+		for form, text := range map[string]string{"clear": text, "encrypted": c.encryptedBy(text, key)} {
+			c.inside.Forget()
+			if a := c.enter(Envelope{From: bob, To: []string{alice, erin, "own@alpha.test"}}, text, true); a[alice] != "" || a[erin] != "" || a["own@alpha.test"] != "" {
+				t.Errorf("%s, %s: answered %v", name, form, a)
+				continue
+			}
+			header, body, _ := strings.Cut(string(c.inside.For(alice)[0]), "\r\n\r\n")
+			if !strings.Contains(body, "one\r\n") || !strings.Contains(body, "four") || strings.Count(header, "X-Sealpost-Status") != 1 {
+				t.Errorf("%s, %s: alice gets %s\r\n\r\n%s", name, form, header, body)
+			}
+			if header, _, _ := strings.Cut(string(c.inside.For("own@alpha.test")[0]), "\r\n\r\n"); strings.Contains(header, "X-Sealpost-Status") {
+				t.Errorf("%s, %s: a forged status reaches who opens his mail himself: %s", name, form, header)
+			}
+		}
+	}
+}
+
+// TestApartOneContentRefusesNoOther: a copy that cannot be sent stays behind alone.
+func TestApartOneContentRefusesNoOther(t *testing.T) {
+	c := newCompany(t, lmtp)
+	results, err := c.gateway.inside.SubmitApart(t.Context(), []upstream.Transaction{
+		{From: bob, To: []string{alice}, Body: strings.NewReader("Subject: x\n\nbare\n")}, {From: bob, To: []string{erin}, Body: strings.NewReader("Subject: x\r\n\r\nsound\r\n")},
+	})
+	if err != nil || results[0] == nil || results[1] != nil || len(c.inside.For(erin)) != 1 || len(c.inside.For(alice)) != 0 {
+		t.Errorf("results %v, %v", results, err)
 	}
 }
 

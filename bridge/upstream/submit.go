@@ -151,22 +151,33 @@ func (p *route) prepare(all []Transaction) ([]*submission, error) {
 	}
 	var jobs []*submission
 	for _, t := range all {
-		if len(t.To) == 0 {
-			return nil, p.reject(554, errors.New("a transaction has no recipients"), "")
-		}
-		if err := p.checkAddresses(t); err != nil {
-			return nil, err
-		}
-		f, err := inspect(t.Body)
-		if errors.Is(err, errLines) {
-			return nil, p.reject(554, err, "")
+		s, err := p.prepareOne(t)
+		var rejected *Error
+		if p.apart && errors.As(err, &rejected) {
+			s.ended, err = err, nil
 		}
 		if err != nil {
-			return nil, err // of this computer, not of the message
+			return nil, err
 		}
-		jobs = append(jobs, &submission{Transaction: t, facts: f, refused: map[string]*Error{}})
+		jobs = append(jobs, s)
 	}
 	return jobs, nil
+}
+
+// prepareOne is never nil. An *Error is about the message, another one about this computer.
+func (p *route) prepareOne(t Transaction) (*submission, error) {
+	s := &submission{Transaction: t, refused: map[string]*Error{}}
+	if len(t.To) == 0 {
+		return s, p.reject(554, errors.New("a transaction has no recipients"), "")
+	}
+	if err := p.checkAddresses(t); err != nil {
+		return s, err
+	}
+	var err error
+	if s.facts, err = inspect(t.Body); errors.Is(err, errLines) {
+		return s, p.reject(554, err, "")
+	}
+	return s, err
 }
 
 func (p *route) reject(code int, err error, remedy string) *Error {
