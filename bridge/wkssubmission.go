@@ -136,7 +136,11 @@ func (g *Gateway) ask(ctx context.Context, address string, c *keydisc.Certificat
 		if waiting >= maxSubmissions {
 			return &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " were mailed in; try again in an hour"}
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
+		c, err := g.upToDate(ctx, tx, address, c)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (address, fingerprint) DO UPDATE SET certificate = excluded.certificate, nonce = excluded.nonce, asked = excluded.asked`,
 			address, string(c.Fingerprint()), c.Bytes(), nonce, now.UnixNano())
 		return err
@@ -188,9 +192,33 @@ func (g *Gateway) revocation(ctx context.Context, address string, copy *keydisc.
 	return known, err == nil && known.Revoked(g.bridge.now())
 }
 
-// spread publishes a revocation: it is signed by the key itself, so nobody need be asked, and nobody could read the question.
+// upToDate is a certificate with what is known of it from before: an old copy, or the answer to an old question, must not undo a revocation.
+func (g *Gateway) upToDate(ctx context.Context, tx *sql.Tx, address string, c *keydisc.Certificate) (*keydisc.Certificate, error) {
+	var stored []byte
+	err := tx.QueryRowContext(ctx, `SELECT certificate FROM submitted_certificate WHERE address = ?`, address).Scan(&stored)
+	if errors.Is(err, sql.ErrNoRows) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	updated, err := keydisc.ParseUpdate(stored, c)
+	if err != nil {
+		return c, nil // it is another one
+	}
+	if updated.Revoked(g.bridge.now()) {
+		return nil, badSubmission("this one was revoked by %s", address)
+	}
+	return updated, nil
+}
+
+// spread publishes a revocation: it is signed by the key itself, so nobody need be asked, and nobody could read the question. No question
+// about that certificate can be answered any more.
 func (g *Gateway) spread(ctx context.Context, address string, c *keydisc.Certificate) error {
 	err := g.bridge.db.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE address = ? AND fingerprint = ?`, address, string(c.Fingerprint())); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `UPDATE submitted_certificate SET certificate = ? WHERE address = ?`, c.Bytes(), address)
 		return err
 	})
@@ -208,33 +236,53 @@ func (g *Gateway) confirm(ctx context.Context, text []byte) error {
 	if err != nil {
 		return badSubmission("this is no answer to its question: %s", err)
 	}
-	now := g.bridge.now()
-	var fingerprint string
+	var c *keydisc.Certificate
 	err = g.bridge.db.Write(ctx, func(tx *sql.Tx) error {
-		var certificate []byte
-		row := tx.QueryRowContext(ctx, `SELECT fingerprint, certificate FROM submission WHERE address = ? AND nonce = ? AND asked >= ?`,
-			answer.Address, answer.Nonce, now.Add(-submissionLasts).UnixNano())
-		if err := row.Scan(&fingerprint, &certificate); errors.Is(err, sql.ErrNoRows) {
-			return badSubmission("this answers no question of the last days; send the certificate again")
-		} else if err != nil {
+		if c, err = g.waiting(ctx, tx, answer.Address, answer.Nonce); err != nil {
 			return err
 		}
-		if err := enrol(ctx, tx, answer.Address); err != nil {
+		if c, err = g.upToDate(ctx, tx, answer.Address, c); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE address = ? AND nonce <> ?`, answer.Address, answer.Nonce); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO submitted_certificate (address, certificate, confirmed) VALUES (?, ?, ?)
-			ON CONFLICT (address) DO UPDATE SET certificate = excluded.certificate, confirmed = excluded.confirmed`, answer.Address, certificate, now.UnixNano())
-		return err
+		return g.publishSubmitted(ctx, tx, answer.Address, answer.Nonce, c)
 	})
 	if err != nil {
 		return err
 	}
 	return g.bridge.audit.Append(ctx, audit.Entry{
-		Time: now, Account: answer.Address, Event: "key", Fingerprint: fingerprint, Detail: "mailed in by the user and confirmed",
+		Time: g.bridge.now(), Account: answer.Address, Event: "key", Fingerprint: string(c.Fingerprint()), Detail: "mailed in by the user and confirmed",
 	})
+}
+
+// waiting is the certificate that a question was about.
+func (g *Gateway) waiting(ctx context.Context, tx *sql.Tx, address, nonce string) (*keydisc.Certificate, error) {
+	var data []byte
+	err := tx.QueryRowContext(ctx, `SELECT certificate FROM submission WHERE address = ? AND nonce = ? AND asked >= ?`,
+		address, nonce, g.bridge.now().Add(-submissionLasts).UnixNano()).Scan(&data)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, badSubmission("this answers no question of the last days; send the certificate again")
+	}
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := keydisc.ParseCertificates(data)
+	if err != nil {
+		return nil, err
+	}
+	return certificates[0], nil
+}
+
+// publishSubmitted puts a certificate into the directory. The other questions to its address are void.
+func (g *Gateway) publishSubmitted(ctx context.Context, tx *sql.Tx, address, nonce string, c *keydisc.Certificate) error {
+	if err := enrol(ctx, tx, address); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE address = ? AND nonce <> ?`, address, nonce); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO submitted_certificate (address, certificate, confirmed) VALUES (?, ?, ?)
+		ON CONFLICT (address) DO UPDATE SET certificate = excluded.certificate, confirmed = excluded.confirmed`, address, c.Bytes(), g.bridge.now().UnixNano())
+	return err
 }
 
 // keepsOwnKey says whether a user has mailed in a certificate that can be used: he signs and opens himself.

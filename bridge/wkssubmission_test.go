@@ -114,25 +114,64 @@ func TestUsersMailInTheirCertificate(t *testing.T) {
 	}
 }
 
+// revokedKey is the armored certificate of a key, revoked now.
+func revokedKey(t *testing.T, key *openpgp.Entity) string {
+	t.Helper()
+	if err := key.Revoke(packet.KeyCompromised, "", &packet.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	return armored(t, key)
+}
+
+func armored(t *testing.T, key *openpgp.Entity) string {
+	t.Helper()
+	var text strings.Builder
+	w, err := armor.Encode(&text, openpgp.PublicKeyType, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(key.Serialize(w), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
+// TestNothingUndoesARevocation: neither the old answer, by whoever saw its bytes on the wire, nor an old copy of the certificate.
+func TestNothingUndoesARevocation(t *testing.T) {
+	c := newCompany(t, lmtp)
+	c.mailIn(alice, "application/pgp-keys", string(bridgetest.PublicKey(alice)))
+	answer := response(alice, c.question())
+	c.mailIn(alice, wksType, answer)
+	var waiting []byte
+	if err := c.bridge.db.Read().QueryRowContext(t.Context(), `SELECT certificate FROM submission`).Scan(&waiting); err != nil {
+		t.Fatal(err)
+	}
+	c.mailIn(alice, "application/pgp-keys", revokedKey(t, c.secretKeys(alice)[0]))
+	c.inside.Forget()
+	for name, again := range map[string]func() string{
+		"the old answer": func() string { return c.mailIn(bob, wksType, answer) },
+		"the old copy":   func() string { return c.mailIn(bob, "application/pgp-keys", string(bridgetest.PublicKey(alice))) },
+		"the answer to a question asked at the same time": func() string {
+			c.write(`INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, 'EB', ?, 'NONCE', ?)`, alice, waiting, c.bridge.now().UnixNano())
+			return c.mailIn(alice, wksType, response(alice, "NONCE"))
+		},
+	} {
+		if got := again(); got != string(ReasonMalformed) || len(c.inside.For(alice)) > 0 {
+			t.Errorf("%s is answered %q, and she is asked %d times", name, got, len(c.inside.For(alice)))
+		}
+		if got := c.directory("alice"); len(got) != 1 || !got[0].Revoked(c.bridge.now()) {
+			t.Errorf("after %s the directory has %v", name, got)
+		}
+	}
+}
+
 // TestRevocationsAreMailedIn: nobody is asked, and the gateway keeps the key again.
 func TestRevocationsAreMailedIn(t *testing.T) {
 	c := newCompany(t, lmtp)
 	c.mailIn(alice, "application/pgp-keys", string(bridgetest.PublicKey(alice)))
 	c.mailIn(alice, wksType, response(alice, c.question()))
 	c.inside.Forget()
-	key := c.secretKeys(alice)[0]
-	if err := key.Revoke(packet.KeyRetired, "", &packet.Config{}); err != nil {
-		t.Fatal(err)
-	}
-	var revoked strings.Builder
-	armored, err := armor.Encode(&revoked, openpgp.PublicKeyType, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(key.Serialize(armored), armored.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if answer := c.mailIn(alice, "application/pgp-keys", revoked.String()); answer != "" || len(c.inside.For(alice)) > 0 {
+	if answer := c.mailIn(alice, "application/pgp-keys", revokedKey(t, c.secretKeys(alice)[0])); answer != "" || len(c.inside.For(alice)) > 0 {
 		t.Fatalf("it is answered %q, and she is asked %d times", answer, len(c.inside.For(alice)))
 	}
 	c.userKey(alice)
