@@ -104,11 +104,11 @@ func (g *Gateway) askBack(ctx context.Context, data []byte) error {
 	if len(addresses) == 0 {
 		return badSubmission("this one has no address of the domains it is for")
 	}
+	if taken, err := g.takeRevocation(ctx, addresses, certificates[0]); taken || err != nil {
+		return err
+	}
 	for _, address := range addresses {
 		one, err := certificates[0].ForAddress(address)
-		if known, revoked := g.revocation(ctx, address, certificates[0]); known != nil && revoked {
-			return g.spread(ctx, address, known)
-		}
 		if err == nil {
 			err = one.Check(address, g.bridge.now())
 		}
@@ -182,14 +182,25 @@ func (g *Gateway) mailQuestion(ctx context.Context, address string, c *keydisc.C
 	return nil
 }
 
-// revocation is the certificate that a user has mailed in before, with what another copy of it says, and whether that revokes it.
-func (g *Gateway) revocation(ctx context.Context, address string, copy *keydisc.Certificate) (known *keydisc.Certificate, revoked bool) {
-	own, _, err := g.users.submitted(ctx, address)
-	if err != nil || own == nil || own.Fingerprint() != copy.Fingerprint() || !copy.Revoked(g.bridge.now()) {
-		return nil, false
+// takeRevocation publishes one for all addresses whose users have mailed in that certificate before; false if there is none.
+func (g *Gateway) takeRevocation(ctx context.Context, addresses []string, news *keydisc.Certificate) (taken bool, err error) {
+	for _, address := range addresses {
+		own, _, err := g.users.submitted(ctx, address)
+		if err != nil {
+			return taken, err
+		}
+		if own == nil || own.Fingerprint() != news.Fingerprint() || !news.Revoked(g.bridge.now()) {
+			continue
+		}
+		if own, err = own.Update(news); err == nil {
+			err = g.spread(ctx, address, own)
+		}
+		if err != nil {
+			return taken, err
+		}
+		taken = true
 	}
-	known, err = own.Update(copy)
-	return known, err == nil && known.Revoked(g.bridge.now())
+	return taken, nil
 }
 
 // upToDate is a certificate with what is known of it from before: an old copy, or the answer to an old question, must not undo a revocation.

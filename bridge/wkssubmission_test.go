@@ -184,6 +184,47 @@ func TestRevocationsAreMailedIn(t *testing.T) {
 	}
 }
 
+// TestRevocationReachesEveryAddress of the certificate.
+func TestRevocationReachesEveryAddress(t *testing.T) {
+	c := newCompany(t, lmtp)
+	key := c.keyOf(alice, aliceSmith)
+	c.mailIn(alice, "application/pgp-keys", armored(t, key))
+	for _, address := range []string{alice, aliceSmith} {
+		var nonce string
+		if err := c.bridge.db.Read().QueryRowContext(t.Context(), `SELECT nonce FROM submission WHERE address = ?`, address).Scan(&nonce); err != nil {
+			t.Fatal(err)
+		}
+		if answer := c.mailIn(alice, wksType, response(address, nonce)); answer != "" {
+			t.Fatal(answer)
+		}
+	}
+	if answer := c.mailIn(alice, "application/pgp-keys", revokedKey(t, key)); answer != "" {
+		t.Fatal(answer)
+	}
+	for _, local := range []string{"alice", "alice.smith"} {
+		if got := c.directory(local); len(got) != 1 || !got[0].Revoked(c.bridge.now()) {
+			t.Errorf("for %s the directory has %v", local, got)
+		}
+	}
+}
+
+const aliceSmith = "alice.smith@alpha.test"
+
+// keyOf is a new key of these addresses.
+func (c *company) keyOf(addresses ...string) *openpgp.Entity {
+	c.t.Helper()
+	key, err := openpgp.NewEntity("", "", addresses[0], &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA})
+	for _, address := range addresses[1:] {
+		if err == nil {
+			err = key.AddUserId("", "", address, &packet.Config{})
+		}
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return key
+}
+
 func TestSubmissionsThatAreRefused(t *testing.T) {
 	c := newCompany(t, lmtp)
 	for name, text := range map[string]string{"of another domain": string(bridgetest.PublicKey(bob)), "none": "hello"} {
