@@ -27,7 +27,9 @@ import (
 const (
 	submissionLasts = 72 * time.Hour // for the answer
 	maxSubmission   = 1 << 20        // bytes of a certificate
-	maxSubmissions  = 20             // in an hour, for one address: whoever floods it is slowed down
+	// An address is asked that often in that time at most, and once about each certificate: whoever floods it is slowed down.
+	maxSubmissions    = 4
+	submissionsWithin = 10 * time.Minute
 )
 
 // isSubmission says whether an address is that of the gateway's Web Key Service.
@@ -107,50 +109,82 @@ func (g *Gateway) askBack(ctx context.Context, data []byte) error {
 	if taken, err := g.takeRevocation(ctx, addresses, certificates[0]); taken || err != nil {
 		return err
 	}
+	return g.askAll(ctx, addresses, certificates[0])
+}
+
+// askAll takes the certificate as soon as one of its addresses was asked: if it were mailed in again for the others' sake, as an MTA does
+// after a temporary refusal, that one would be asked each time.
+func (g *Gateway) askAll(ctx context.Context, addresses []string, c *keydisc.Certificate) error {
+	var refused []error
 	for _, address := range addresses {
-		one, err := certificates[0].ForAddress(address)
+		one, err := c.ForAddress(address)
 		if err == nil {
 			err = one.Check(address, g.bridge.now())
 		}
 		if err != nil {
-			return badSubmission("this one cannot be used for %s: %s", address, err)
+			err = badSubmission("this one cannot be used for %s: %s", address, err)
+		} else {
+			err = g.ask(ctx, address, one)
 		}
-		if err := g.ask(ctx, address, one); err != nil {
-			return err
+		if err != nil {
+			g.log.Warn("an address of a submitted certificate was not asked", "address", address, "cause", err)
+			refused = append(refused, err)
 		}
 	}
-	return nil
+	if len(refused) < len(addresses) {
+		return nil
+	}
+	return refused[0]
 }
 
+// ask asks an address about a certificate, unless it was asked just now.
 func (g *Gateway) ask(ctx context.Context, address string, c *keydisc.Certificate) error {
-	nonce, now := rand.Text(), g.bridge.now()
-	err := g.bridge.db.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE asked < ?`, now.Add(-submissionLasts).UnixNano()); err != nil {
-			return err
-		}
-		var waiting int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM submission WHERE address = ? AND fingerprint <> ? AND asked > ?`,
-			address, string(c.Fingerprint()), now.Add(-time.Hour).UnixNano()).Scan(&waiting); err != nil {
-			return err
-		}
-		if waiting >= maxSubmissions {
-			return &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " were mailed in; try again in an hour"}
-		}
-		c, err := g.upToDate(ctx, tx, address, c)
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (address, fingerprint) DO UPDATE SET certificate = excluded.certificate, nonce = excluded.nonce, asked = excluded.asked`,
-			address, string(c.Fingerprint()), c.Bytes(), nonce, now.UnixNano())
+	nonce := rand.Text()
+	var asked bool
+	err := g.bridge.db.Write(ctx, func(tx *sql.Tx) (err error) {
+		asked, err = g.wait(ctx, tx, address, nonce, c)
 		return err
 	})
-	if err != nil {
+	if err != nil || asked {
 		return err
 	}
 	question := fmt.Sprintf("type: confirmation-request\r\nsender: %s\r\naddress: %s\r\nfingerprint: %s\r\nnonce: %s\r\n",
 		g.options.Submission, address, c.Fingerprint(), nonce)
-	return g.mailQuestion(ctx, address, c, question)
+	if err = g.mailQuestion(ctx, address, c, question); err == nil {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(err, g.bridge.db.Write(ctx, func(tx *sql.Tx) error { // nobody has got this question
+		_, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE nonce = ?`, nonce)
+		return err
+	}))
+}
+
+// wait keeps a certificate until its question is answered. A question that was asked just now stands.
+func (g *Gateway) wait(ctx context.Context, tx *sql.Tx, address, nonce string, c *keydisc.Certificate) (asked bool, err error) {
+	c, err = g.upToDate(ctx, tx, address, c)
+	if err != nil {
+		return false, err
+	}
+	now := g.bridge.now()
+	if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE asked < ?`, now.Add(-submissionLasts).UnixNano()); err != nil {
+		return false, err
+	}
+	var all, copies, same int
+	if err := tx.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN fingerprint = ? THEN 1 END), count(CASE WHEN certificate = ? THEN 1 END)
+		FROM submission WHERE address = ? AND asked > ?`, string(c.Fingerprint()), c.Bytes(), address, now.Add(-submissionsWithin).UnixNano()).Scan(&all, &copies, &same); err != nil {
+		return false, err
+	}
+	if same > 0 {
+		return true, nil
+	}
+	if all >= maxSubmissions || copies > 0 { // a changed copy would be one more question, as often as anybody changes it
+		return false, &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " were mailed in; try again later"}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (address, fingerprint) DO UPDATE SET certificate = excluded.certificate, nonce = excluded.nonce, asked = excluded.asked`,
+		address, string(c.Fingerprint()), c.Bytes(), nonce, now.UnixNano())
+	return false, err
 }
 
 // mailQuestion sends it, signed by the submission address and encrypted to the certificate in question.

@@ -292,6 +292,43 @@ func TestSendingItAgainIsNotOneMore(t *testing.T) {
 	}
 }
 
+// TestAnAddressIsAskedOnce about a certificate in a while, however often that is mailed in, and whatever becomes of its other addresses.
+func TestAnAddressIsAskedOnce(t *testing.T) {
+	c := newCompany(t, lmtp)
+	certificate := armored(t, c.keyOf(alice, aliceSmith))
+	c.inside.Refuse(alice, "451 4.2.0 later")
+	for range maxSubmissions + 1 {
+		if answer := c.mailIn(alice, "application/pgp-keys", certificate); answer != "" {
+			t.Errorf("it is answered %q", answer)
+		}
+	}
+	if n := len(c.inside.For(aliceSmith)); n != 1 {
+		t.Errorf("the other address is asked %d times", n)
+	}
+	c.inside.Refuse(alice, "")
+	c.mailIn(alice, "application/pgp-keys", certificate)
+	if n := len(c.inside.For(alice)); n != 1 {
+		t.Errorf("once she can be asked, she is asked %d times", n)
+	}
+	c.write(`UPDATE submission SET asked = asked - ?`, submissionsWithin)
+	c.mailIn(alice, "application/pgp-keys", certificate)
+	if n := len(c.inside.For(alice)); n != 2 {
+		t.Errorf("she has lost the question, and is asked %d times", n)
+	}
+	c.write(`UPDATE submission SET certificate = ? WHERE address = ?`, []byte("an older copy"), alice)
+	if answer := c.mailIn(alice, "application/pgp-keys", armored(t, c.keyOf(alice))); answer != "" {
+		t.Errorf("another one is answered %q", answer)
+	}
+	c.inside.Forget()
+	if answer := c.mailIn(alice, "application/pgp-keys", certificate); len(c.inside.For(alice)) > 0 {
+		t.Errorf("a changed copy is answered %q, and she is asked at once", answer)
+	}
+	c.inside.Refuse(alice, "451 4.2.0 later")
+	if answer := c.mailIn(alice, "application/pgp-keys", armored(t, c.keyOf(alice))); answer == "" {
+		t.Error("nobody could be asked, and the certificate was taken")
+	}
+}
+
 func (c *company) write(statement string, values ...any) {
 	c.t.Helper()
 	if err := c.bridge.db.Write(c.t.Context(), func(tx *sql.Tx) error {
