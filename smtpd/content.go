@@ -2,7 +2,7 @@ package smtpd
 
 import "bytes"
 
-// contentLines repairs one thing of a device's message before the library reads it: after CR CR LF the library does not know
+// contentLines repairs one thing of a message of a device or for a relay before the library reads it: after CR CR LF the library does not know
 // that a line begins, and so overlooks the end of the message and the dots behind (RFC 5321 §4.5.2). Some cameras write every
 // line so, and a message whose last line ends with CR gets there, too. The first CR, which counts as an end of line by
 // itself, becomes CRLF. Nothing but CRLF.CRLF ends a message.
