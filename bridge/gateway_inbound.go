@@ -199,40 +199,56 @@ func (g *Gateway) readWith(ctx context.Context, raw *spool.Spool, keys pgpmime.K
 		return letter{}, err
 	}
 	if result.Message != nil {
-		defer func() { _ = result.Message.Close() }()
 		if err := g.normalise(result); err != nil {
 			return letter{}, err
 		}
+		defer result.Message.Close()
 	}
-	l := letter{verdict: judge(result, signers)}
-	if l.message, err = g.present(raw, result, l.verdict.status()); err != nil {
+	judged := g.fitting(*result)
+	l := letter{verdict: judge(judged, signers)}
+	if l.message, err = g.present(raw, judged, l.verdict.status()); err != nil {
 		return letter{}, err
 	}
-	if l.verdict.encryption != pgpmime.EncryptionOpenPGP {
-		return l, nil
-	}
-	hash := sha256.New()
-	if _, err = io.Copy(hash, raw.Reader()); err == nil {
-		var ids []string
-		if l.message, ids, err = g.answerable(l.message, raw, hash.Sum(nil)); err == nil {
-			err = g.bridge.journal.noteEncrypted(ctx, gatewayInbound, ids)
-		}
-	}
-	if err != nil {
-		_ = l.message.Close()
+	if l.verdict.encryption == pgpmime.EncryptionOpenPGP {
+		l.message, err = g.journaled(ctx, l.message, raw)
 	}
 	return l, err
 }
 
+// journaled is an opened message that can be answered; it is closed if there is an error.
+func (g *Gateway) journaled(ctx context.Context, message, raw *spool.Spool) (*spool.Spool, error) {
+	hash := sha256.New()
+	_, err := io.Copy(hash, raw.Reader())
+	if err == nil {
+		var ids []string
+		if message, ids, err = g.answerable(message, raw, hash.Sum(nil)); err == nil {
+			err = g.bridge.journal.noteEncrypted(ctx, gatewayInbound, ids)
+		}
+	}
+	if err != nil {
+		_ = message.Close()
+	}
+	return message, err
+}
+
 // normalise makes every line end of an opened message CRLF: programs encrypt what they find in a file.
 func (g *Gateway) normalise(r *pgpmime.Result) error {
-	lines := spool.New(g.bridge.spoolDir)
-	if err := pgpmime.Normalise(lines, r.Message.Reader(), nil, nil); err != nil {
+	opened, lines := r.Message, spool.New(g.bridge.spoolDir)
+	defer opened.Close()
+	if err := pgpmime.Normalise(lines, opened.Reader(), nil, nil); err != nil {
 		return errors.Join(err, lines.Close())
 	}
-	err := r.Message.Close()
 	r.Message = lines
-	return err
+	return nil
+}
+
+// fitting is the result, or one that could not be opened: a small message may open to more than the next hop takes, and is of more use
+// closed than returned.
+func (g *Gateway) fitting(r pgpmime.Result) *pgpmime.Result {
+	if r.Encryption == pgpmime.EncryptionOpenPGP && r.Message != nil && r.Message.Size() > g.MaxInboundSize() {
+		return &pgpmime.Result{Encryption: pgpmime.EncryptionFailed, Signature: pgpmime.SignatureNone, Reason: string(ReasonTooLarge)}
+	}
+	return &r
 }
 
 // dress puts the trace field on top of each letter. Nobody gets an empty one.

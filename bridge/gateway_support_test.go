@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/sealpost/sealpost/bridge/bridgetest"
@@ -151,6 +154,37 @@ func (c *company) encrypted(text string, o pgpmime.EncryptOptions) string {
 		c.t.Fatal(err)
 	}
 	return b.String()
+}
+
+// compressed makes a message by bob that is compressed before it is encrypted, as gpg does.
+func (c *company) compressed(text string, to *keydisc.Certificate) string {
+	c.t.Helper()
+	e, giveBack, err := to.BorrowToEncrypt(c.bridge.now())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer giveBack()
+	sub, _ := e.EncryptionKey(c.bridge.now(), nil)
+	var b bytes.Buffer
+	must := func(err error) {
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	session, config := make([]byte, 32), &packet.Config{DefaultCipher: packet.CipherAES256}
+	armored, err := armor.Encode(&b, "PGP MESSAGE", nil)
+	must(err)
+	must(packet.SerializeEncryptedKeyAEAD(armored, sub.PublicKey, packet.CipherAES256, false, session, config))
+	encrypted, err := packet.SerializeSymmetricallyEncrypted(armored, packet.CipherAES256, false, packet.CipherSuite{}, session, config)
+	must(err)
+	compressed, err := packet.SerializeCompressed(encrypted, packet.CompressionZLIB, nil)
+	must(err)
+	literal, err := packet.SerializeLiteral(compressed, true, "", 0)
+	must(err)
+	_, err = io.WriteString(literal, text)
+	must(errors.Join(err, literal.Close(), armored.Close()))
+	return message(bob, "alice@alpha.test", "compressed", "--b\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n--b\r\nContent-Type: application/octet-stream\r\n\r\n"+
+		strings.ReplaceAll(b.String(), "\n", "\r\n")+"\r\n--b--", "MIME-Version: 1.0", `Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b`)
 }
 
 func (c *company) secretKeys(address string) openpgp.EntityList {

@@ -320,6 +320,23 @@ func TestApartOneContentRefusesNoOther(t *testing.T) {
 	}
 }
 
+// TestOpenedLargerThanTheNextHopTakes: the mail is delivered closed.
+func TestOpenedLargerThanTheNextHopTakes(t *testing.T) {
+	const limit = 200_000
+	c := newCompany(t, bridgetest.NextHopOptions{LMTP: true, MaxMessageSize: limit})
+	if err := c.gateway.inside.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	text := c.compressed("Content-Type: text/plain\r\n\r\n"+strings.Repeat("a table of the same numbers 1 2 3 4 5\r\n", limit/39), c.userKey(alice))
+	if answer := c.enter(Envelope{From: bob, To: []string{alice, erin}}, text, true); answer[alice] != "" || answer[erin] != "" {
+		t.Fatalf("%d bytes are answered %v", len(text), answer)
+	}
+	got := string(c.inside.For(alice)[0])
+	if !strings.Contains(got, "X-Sealpost-Status: encryption=failed; signature=none") || !strings.Contains(got, "reason=too-large\r\n") || !strings.HasSuffix(got, text) {
+		t.Errorf("alice gets %.900s", got)
+	}
+}
+
 // TestGatewayPassesExtensionsOn: what the sender wants to hear, and international addresses.
 func TestGatewayPassesExtensionsOn(t *testing.T) {
 	c := newCompany(t, bridgetest.NextHopOptions{})
