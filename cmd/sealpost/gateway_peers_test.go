@@ -37,8 +37,8 @@ type company struct {
 	gnupg                 string // home with bob's secret key
 }
 
-// newCompany starts everything but the gateway.
-func newCompany(t *testing.T) *company {
+// newCompany starts everything but the gateway. The company may have more users than the usual ones, and domains besides alpha.test.
+func newCompany(t *testing.T, users ...string) *company {
 	t.Helper()
 	peers.Need(t, "gpg", "gnupg")
 	program, err := binary()
@@ -49,10 +49,19 @@ func newCompany(t *testing.T) *company {
 	c := &company{user: &user{site: &site{t: t, program: program}, address: "the gateway", home: t.TempDir(), log: &bytes.Buffer{}}}
 	c.submission, c.mx, c.world = ports[0], ports[1], ports[2]
 	documented := map[string]string{"10024": ports[3], "10025": ports[4], "10026": ports[5], "10027": ports[6]}
+	for _, address := range users { // where the page names alpha.test, it says that of any other domain, too
+		domain := address[strings.IndexByte(address, '@')+1:]
+		if domain == "alpha.test" {
+			continue
+		}
+		documented[`["alpha.test"]`] = `["alpha.test", "` + domain + `"]`
+		documented["{@alpha.test = @alpha.test.sealpost.invalid}"] = "{@alpha.test = @alpha.test.sealpost.invalid}, {@" + domain + " = @" + domain + ".sealpost.invalid}"
+		documented["{@alpha.test.sealpost.invalid = @alpha.test}"] = "{@alpha.test.sealpost.invalid = @alpha.test}, {@" + domain + ".sealpost.invalid = @" + domain + "}"
+	}
 	c.gatewayConfig(substituted(documentedBlock(t, "toml"), documented))
 	c.mta = peers.StartMTA(t, peers.MTAOptions{
-		Users: []string{alice, erin},
-		Main:  substituted(documentedBlock(t, "main.cf"), documented) + c.route(c.world, "bravo.test", "delta.test"),
+		Users: append([]string{alice, erin}, users...),
+		Main:  c.route(c.world, "bravo.test", "delta.test") + substituted(strings.Replace(documentedBlock(t, "main.cf"), "\ntransport_maps = ", "\ntransport_maps = $world_maps, ", 1), documented),
 		Master: strings.Replace(substituted(documentedBlock(t, "master.cf"), documented), "\nsmtp      inet", "\n127.0.0.1:"+c.mx+" inet", 1) +
 			"\n127.0.0.1:" + c.submission + " inet n - n - - smtpd\n",
 	})
@@ -70,7 +79,7 @@ func (c *company) route(port string, domains ...string) string {
 	for _, domain := range domains {
 		routes = append(routes, fmt.Sprintf("{%s = smtp:[127.0.0.1]:%s}", domain, port))
 	}
-	return "\ntransport_maps = inline:{ " + strings.Join(routes, ", ") + " }\ndefault_transport = error:5.1.2 no mail leaves the rig\n"
+	return "\nworld_maps = inline:{ " + strings.Join(routes, ", ") + " }\ntransport_maps = $world_maps\ndefault_transport = error:5.1.2 no mail leaves the rig\n"
 }
 
 // documentedBlock is what docs/gateway.md tells people to write into a file.
@@ -288,6 +297,41 @@ func TestGatewayBesidePostfix(t *testing.T) {
 		if len(late) != 3 || bytes.Contains(bytes.Join(late, nil), []byte("damson")) {
 			t.Errorf("bob has %d messages, or one in clear", len(late))
 		}
+	})
+}
+
+// TestMailBetweenUsersBesidePostfix: what is for users comes to the gateway's inbound side, though it has not left the company's MTA.
+func TestMailBetweenUsersBesidePostfix(t *testing.T) {
+	const olga, service = "olga@echo.test", "key-submission@alpha.test"
+	c := newCompany(t, service, olga)
+	config, err := os.ReadFile(c.path(".config/sealpost/config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.write(".config/sealpost/config.toml", string(config)+"wkd_submission = \""+service+"\"\nwkd = \"127.0.0.1:"+peers.FreePorts(t, 1)[0]+`"
+[[gateway.tenant]]
+name = "one"
+domains = ["alpha.test"]
+[[gateway.tenant]]
+name = "two"
+domains = ["echo.test"]
+`)
+	c.launch()
+	c.step("another tenant opens what is encrypted to it", func(t *testing.T) {
+		c.send(c.submission, olga, []string{frank}, "From: "+olga+"\nTo: "+frank+"\nSubject: her key is made\n\nmarmalade\n", nil)
+		c.arrives(c.partner, frank, 1)
+		c.send(c.submission, alice, []string{olga, erin, frank}, "From: "+alice+"\nTo: "+olga+", "+erin+", "+frank+"\nSubject: to three\n\nmirabelle\n", nil)
+		c.holding(c.mta, olga, "mirabelle", "X-Sealpost-Status: encryption=openpgp; signature=good")
+		c.holding(c.mta, erin, "mirabelle", "X-Sealpost-Status: encryption=none")
+		for _, got := range append(c.arrives(c.partner, frank, 2), append(c.mta.Stored(olga), c.mta.Stored(erin)...)...) {
+			if bytes.Contains(got, []byte("sealpost.invalid")) {
+				t.Errorf("the name for the way is shown: %s", got)
+			}
+		}
+	})
+	c.step("the submission address answers", func(t *testing.T) {
+		c.send(c.submission, alice, []string{service}, "From: "+alice+"\nTo: "+service+"\nSubject: x\n\nno certificate\n", nil)
+		c.holding(c.mta, alice, "multipart/report", "this address publishes OpenPGP certificates")
 	})
 }
 
