@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sealpost/sealpost/bridge/audit"
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
@@ -209,7 +210,8 @@ func (g *Gateway) mailQuestion(ctx context.Context, address string, c *keydisc.C
 	if err != nil {
 		return err
 	}
-	results, err := g.inside.Submit(ctx, []upstream.Transaction{{From: g.options.Submission, To: []string{address}, Body: body}})
+	international := strings.ContainsFunc(g.options.Submission+address, func(r rune) bool { return r > unicode.MaxASCII })
+	results, err := g.inside.Submit(ctx, []upstream.Transaction{{From: g.options.Submission, To: []string{address}, Body: body, UTF8: international}})
 	if err = errors.Join(append(results, err)...); err != nil {
 		return providerRefusal(err)
 	}

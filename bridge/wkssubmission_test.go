@@ -66,6 +66,15 @@ func (c *company) question() (nonce string) {
 	return nonceLine.FindStringSubmatch(string(text))[1]
 }
 
+// nonce of the question to an address whose secret key is not here.
+func (c *company) nonce(address string) (nonce string) {
+	c.t.Helper()
+	if err := c.bridge.db.Read().QueryRowContext(c.t.Context(), `SELECT nonce FROM submission WHERE address = ?`, address).Scan(&nonce); err != nil {
+		c.t.Fatal(err)
+	}
+	return nonce
+}
+
 func response(address, nonce string) string {
 	return fmt.Sprintf("type: confirmation-response\r\nsender: %s\r\naddress: %s\r\nnonce: %s\r\n", keySubmission, address, nonce)
 }
@@ -190,11 +199,7 @@ func TestRevocationReachesEveryAddress(t *testing.T) {
 	key := c.keyOf(alice, aliceSmith)
 	c.mailIn(alice, "application/pgp-keys", armored(t, key))
 	for _, address := range []string{alice, aliceSmith} {
-		var nonce string
-		if err := c.bridge.db.Read().QueryRowContext(t.Context(), `SELECT nonce FROM submission WHERE address = ?`, address).Scan(&nonce); err != nil {
-			t.Fatal(err)
-		}
-		if answer := c.mailIn(alice, wksType, response(address, nonce)); answer != "" {
+		if answer := c.mailIn(alice, wksType, response(address, c.nonce(address))); answer != "" {
 			t.Fatal(answer)
 		}
 	}
@@ -326,6 +331,21 @@ func TestAnAddressIsAskedOnce(t *testing.T) {
 	c.inside.Refuse(alice, "451 4.2.0 later")
 	if answer := c.mailIn(alice, "application/pgp-keys", armored(t, c.keyOf(alice))); answer == "" {
 		t.Error("nobody could be asked, and the certificate was taken")
+	}
+}
+
+// TestInternationalSubmission: RFC 6531 addresses have certificates, too.
+func TestInternationalSubmission(t *testing.T) {
+	const jurgen = "j\u00fcrgen@alpha.test"
+	c := newCompany(t, lmtp)
+	if answer := c.mailIn(jurgen, "application/pgp-keys", armored(t, c.keyOf(jurgen))); answer != "" || len(c.inside.For(jurgen)) != 1 {
+		t.Fatalf("it is answered %q, and he is asked %d times", answer, len(c.inside.For(jurgen)))
+	}
+	if answer := c.mailIn(jurgen, wksType, response(jurgen, c.nonce(jurgen))); answer != "" {
+		t.Errorf("his answer is answered %q", answer)
+	}
+	if own, err := c.gateway.keepsOwnKey(t.Context(), jurgen); !own || err != nil {
+		t.Errorf("his certificate was not taken: %v", err)
 	}
 }
 
