@@ -171,21 +171,29 @@ func (g *Gateway) wait(ctx context.Context, tx *sql.Tx, address, nonce string, c
 	if _, err := tx.ExecContext(ctx, `DELETE FROM submission WHERE asked < ?`, now.Add(-submissionLasts).UnixNano()); err != nil {
 		return false, err
 	}
-	var all, copies, same int
-	if err := tx.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN fingerprint = ? THEN 1 END), count(CASE WHEN certificate = ? THEN 1 END)
-		FROM submission WHERE address = ? AND asked > ?`, string(c.Fingerprint()), c.Bytes(), address, now.Add(-submissionsWithin).UnixNano()).Scan(&all, &copies, &same); err != nil {
-		return false, err
-	}
-	if same > 0 {
-		return true, nil
-	}
-	if all >= maxSubmissions || copies > 0 { // a changed copy would be one more question, as often as anybody changes it
-		return false, &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " were mailed in; try again later"}
+	asked, err = g.askedLately(ctx, tx, address, c)
+	if asked || err != nil {
+		return asked, err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO submission (address, fingerprint, certificate, nonce, asked) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (address, fingerprint) DO UPDATE SET certificate = excluded.certificate, nonce = excluded.nonce, asked = excluded.asked`,
 		address, string(c.Fingerprint()), c.Bytes(), nonce, now.UnixNano())
 	return false, err
+}
+
+// askedLately says whether the address was asked about that very certificate. One question too many is refused.
+func (g *Gateway) askedLately(ctx context.Context, tx *sql.Tx, address string, c *keydisc.Certificate) (bool, error) {
+	var all, copies, same int
+	err := tx.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN fingerprint = ? THEN 1 END), count(CASE WHEN certificate = ? THEN 1 END)
+		FROM submission WHERE address = ? AND asked > ?`,
+		string(c.Fingerprint()), c.Bytes(), address, g.bridge.now().Add(-submissionsWithin).UnixNano()).Scan(&all, &copies, &same)
+	if err != nil || same > 0 {
+		return same > 0, err
+	}
+	if all >= maxSubmissions || copies > 0 { // a changed copy would be one more question, as often as anybody changes it
+		return false, &Refusal{Reason: ReasonRate, Text: "too many certificates for " + address + " were mailed in; try again later"}
+	}
+	return false, nil
 }
 
 // mailQuestion sends it, signed by the submission address and encrypted to the certificate in question.
