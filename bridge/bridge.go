@@ -85,7 +85,7 @@ type Bridge struct {
 	announceTo []string // of exports
 	accounts   []*Account
 	devices    []*Device
-	deviceKeys *hosted                 // of devices that have addresses for themselves
+	deviceKeys *hosted                 // of devices that have addresses for themselves; nil: there are none
 	gateway    atomic.Pointer[Gateway] // nil: none; see SetGateway
 	logins     logins
 
@@ -210,8 +210,10 @@ func (b *Bridge) openAccounts(ctx context.Context, o Options) error {
 }
 
 func (b *Bridge) openDevices(_ context.Context, o Options) error {
-	b.deviceKeys = newHosted(b)
 	for _, device := range o.Devices {
+		if device.Address != "" && b.deviceKeys == nil {
+			b.deviceKeys = newHosted(b)
+		}
 		d, err := b.newDevice(device)
 		if err != nil {
 			return err
