@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -395,25 +394,6 @@ func TestGatewayLoops(t *testing.T) {
 			}
 			text = string(hop.For(erin)[0])
 		}
-	}
-}
-
-// TestFirstKeyIsMadeOnce: many messages of a new user at once.
-func TestFirstKeyIsMadeOnce(t *testing.T) {
-	c := newCompany(t, lmtp)
-	var all sync.WaitGroup
-	for i := range 20 {
-		all.Go(func() {
-			c.leave(Envelope{From: erin, To: []string{bob}}, message(erin, bob, fmt.Sprint("first ", i), secretBody), true)
-		})
-	}
-	all.Wait()
-	ring, err := c.gateway.users.ring(t.Context(), erin)
-	if err != nil || len(ring.List()) != 1 {
-		t.Errorf("erin has %d keys, %v", len(ring.List()), err)
-	}
-	if got := len(c.out.For(bob)); got != 20 {
-		t.Errorf("%d messages were sent", got)
 	}
 }
 

@@ -30,35 +30,60 @@ var ErrNotHosted = errors.New("the gateway does not host this address")
 // sends: nobody else can have one made. Safe for concurrent use.
 type hosted struct {
 	bridge  *Bridge
-	rings   *expirable.LRU[string, *keyring.Ring]
+	rings   *expirable.LRU[string, openRing]
 	kept    *expirable.LRU[string, string] // what the database held when a ring was maintained last, see keyring.Stamp
 	opening singleflight.Group
 }
 
+// openRing is a ring and what the database held when it was read, see keyring.Stamp.
+type openRing struct {
+	*keyring.Ring
+	stamp string
+}
+
 func newHosted(b *Bridge) *hosted {
 	return &hosted{
-		bridge: b, rings: expirable.NewLRU[string, *keyring.Ring](maxRings, nil, ringLasts),
+		bridge: b, rings: expirable.NewLRU[string, openRing](maxRings, nil, ringLasts),
 		kept: expirable.NewLRU[string, string](maxRings, nil, ringLasts),
 	}
 }
 
-// ring of a user; it may be empty.
+// ring of a user; it may be empty. Then it is not kept in memory: another gateway may make his first key at any moment.
 func (h *hosted) ring(ctx context.Context, address string) (*keyring.Ring, error) {
 	address = normalized(address)
 	if r, ok := h.rings.Get(address); ok {
-		return r, nil
+		return r.Ring, nil
 	}
-	r, err, _ := h.opening.Do(address, func() (any, error) {
-		r, err := keyring.Open(context.WithoutCancel(ctx), h.bridge.db, h.bridge.vault, address)
-		if err == nil {
-			h.rings.Add(address, r)
-		}
-		return r, err
-	})
+	r, err, _ := h.opening.Do(address, func() (any, error) { return h.open(context.WithoutCancel(ctx), address) })
 	if err != nil {
 		return nil, err
 	}
 	return r.(*keyring.Ring), nil
+}
+
+func (h *hosted) open(ctx context.Context, address string) (*keyring.Ring, error) {
+	stamp, err := keyring.Stamp(ctx, h.bridge.db, address)
+	if err != nil {
+		return nil, err
+	}
+	r, err := keyring.Open(ctx, h.bridge.db, h.bridge.vault, address)
+	if err == nil && len(r.List()) > 0 {
+		h.rings.Add(address, openRing{r, stamp})
+	}
+	return r, err
+}
+
+// latest is the ring as the database has it now, for what is opened only once: the sender may have a key that another gateway has just made.
+func (h *hosted) latest(ctx context.Context, address string) (*keyring.Ring, error) {
+	address = normalized(address)
+	stamp, err := keyring.Stamp(ctx, h.bridge.db, address)
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := h.rings.Get(address); ok && r.stamp != stamp {
+		h.rings.Remove(address)
+	}
+	return h.ring(ctx, address)
 }
 
 // sending is the ring of a user who sends, with a key in it.
@@ -74,7 +99,10 @@ func (h *hosted) sending(ctx context.Context, address string) (*keyring.Ring, er
 	_, err, _ = h.opening.Do("first "+address, func() (any, error) {
 		return nil, h.first(context.WithoutCancel(ctx), ring, address)
 	})
-	return ring, err
+	if err != nil {
+		return nil, err
+	}
+	return h.ring(ctx, address) // another caller's may have been the one that was filled
 }
 
 // maintain looks after the keys of a ring once in a while, and at once if the database holds something else than then: what
@@ -140,7 +168,7 @@ func (h *hosted) lend(ctx context.Context, keys *pgpmime.Keys, owners ...string)
 		}
 	}
 	for _, owner := range owners {
-		ring, err := h.ring(ctx, owner)
+		ring, err := h.latest(ctx, owner)
 		if err != nil {
 			return giveBack, err
 		}
