@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sealpost/sealpost/bridge/internal/pgpmime"
 	"github.com/sealpost/sealpost/keydisc"
@@ -63,8 +64,9 @@ func (c Company) For(base Regime, address string) Regime {
 	return r
 }
 
-// levels are those that are about an address, from the top.
+// levels are those that are about an address, from the top. alice+x@ is held to what alice@ is (RFC 5233 §4): a detail is no way out.
 func (c Company) levels(address string) (levels []PolicyLevel) {
+	user := withoutDetail(address)
 	for _, l := range c.Domains {
 		if matches(l.Name, address) {
 			l.Name = "domain " + l.Name
@@ -72,18 +74,28 @@ func (c Company) levels(address string) (levels []PolicyLevel) {
 		}
 	}
 	for _, g := range c.Groups {
-		if slices.ContainsFunc(g.Members, func(pattern string) bool { return matches(pattern, address) }) {
+		if slices.ContainsFunc(g.Members, func(pattern string) bool { return matches(pattern, address) || matches(pattern, user) }) {
 			g.Name = "group " + g.Name
 			levels = append(levels, g.PolicyLevel)
 		}
 	}
 	for _, l := range c.Users {
-		if normalized(l.Name) == normalized(address) {
+		if name := normalized(l.Name); name == normalized(address) || name == user {
 			l.Name = "user " + l.Name
 			levels = append(levels, l)
 		}
 	}
 	return levels
+}
+
+// withoutDetail is the user to whom a subaddress belongs.
+func withoutDetail(address string) string {
+	address = normalized(address)
+	local, rest, _ := strings.Cut(address, "+")
+	if local == "" || strings.Contains(local, "@") {
+		return address
+	}
+	return local + rest[max(0, strings.LastIndexByte(rest, '@')):]
 }
 
 // under is what is left to decide below a level.
