@@ -2,9 +2,9 @@ package smtpd
 
 import "bytes"
 
-// contentLines repairs one thing of a message of a device or for a relay before the library reads it: after CR CR LF the library does not know
-// that a line begins, and so overlooks the end of the message and the dots behind (RFC 5321 §4.5.2). Some cameras write every
-// line so, and a message whose last line ends with CR gets there, too. The first CR, which counts as an end of line by
+// contentLines repairs one thing of a message before the library reads it: after CR CR LF the library does not know that a line
+// begins, and so overlooks the end of the message and the dots behind (RFC 5321 §4.5.2). Some cameras write every line so, and a
+// message whose last line ends with CR gets there, too: a client would wait for its time limit and send again. The first CR, which counts as an end of line by
 // itself, becomes CRLF. Nothing but CRLF.CRLF ends a message.
 type contentLines struct {
 	begun bool   // within a line that is too long to be read at once

@@ -99,10 +99,7 @@ func (g *gate) body(line []byte) error {
 	if g.received > 2*g.limit+1<<20 {
 		return g.end("552 5.3.4 Message too large")
 	}
-	if g.e.s.o.Devices || g.e.s.o.Relay != nil {
-		line = g.lines.next(line)
-	}
-	g.pending = line
+	g.pending = g.lines.next(line)
 	return nil
 }
 
