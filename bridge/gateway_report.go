@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -172,8 +173,8 @@ func tellsFate(p *mimescan.Part) bool {
 	return false
 }
 
-// stripReport takes out of a report what it returns of the message, unless that is known to have come in clear: even its header has
-// the subject. What stands beside the parts, where some programs look, too, is left out in any case.
+// stripReport takes out of a report all but what has become of the message, unless that is known to have come in clear: the subject of an
+// opened message stands in its header, in the words for people, and in the report's own subject.
 func (g *Gateway) stripReport(ctx context.Context, m *outgoing) error {
 	root, err := mimescan.Scan(m.message)
 	if err != nil {
@@ -182,20 +183,19 @@ func (g *Gateway) stripReport(ctx context.Context, m *outgoing) error {
 	if len(root.Children) < 2 || root.Limited || !tellsFate(root.Children[1]) {
 		return &Refusal{Reason: ReasonMalformed, Text: "the report has no form in which it can be told what it quotes; it is not sent"}
 	}
-	parts := root.Children
-	clear, err := g.returnsClear(ctx, m.message, parts[2:])
+	clear, err := g.returnsClear(ctx, m.message, root.Children)
+	if err != nil {
+		return localRefusal(err)
+	}
+	header, err := mimescan.ReadHeader(m.message, root.Header)
 	if err != nil {
 		return localRefusal(err)
 	}
 	if !clear {
-		parts = parts[:2]
-	}
-	flat, err := saysInWords(m.message, parts[0])
-	if err != nil {
-		return localRefusal(err)
+		header, root.Children = aboutNothing(header), root.Children[1:2]
 	}
 	stripped := spool.New(g.bridge.spoolDir)
-	if err := writeReport(stripped, m.message, root, parts, flat); err != nil {
+	if err := writeReport(stripped, m.message, header, root); err != nil {
 		_ = stripped.Close()
 		return localRefusal(err)
 	}
@@ -204,18 +204,13 @@ func (g *Gateway) stripReport(ctx context.Context, m *outgoing) error {
 	return nil
 }
 
-// saysInWords says whether a report's first part is a text, as it should be, and quotes nothing.
-func saysInWords(message *spool.Spool, first *mimescan.Part) (bool, error) {
-	if first.MediaType != "text/plain" {
-		return false, nil
+// returnsClear says whether all that a report returns, and it must be something, is known to have come in clear.
+func (g *Gateway) returnsClear(ctx context.Context, message *spool.Spool, parts []*mimescan.Part) (bool, error) {
+	flat, err := saysInWords(message, parts[0])
+	if err != nil || !flat {
+		return false, err
 	}
-	ids, opened, err := quotedInText(message, first)
-	return len(ids) == 0 && !opened, err
-}
-
-// returnsClear says whether all that a report returns is known to have come in clear.
-func (g *Gateway) returnsClear(ctx context.Context, message *spool.Spool, returned []*mimescan.Part) (bool, error) {
-	for _, p := range returned {
+	for _, p := range parts[2:] {
 		if !quotes(p) {
 			return false, nil
 		}
@@ -227,26 +222,54 @@ func (g *Gateway) returnsClear(ctx context.Context, message *spool.Spool, return
 			return false, err
 		}
 	}
-	return true, nil
+	return len(parts) > 2, nil
 }
 
-// ownWords stand for a first part that quotes.
-const ownWords = "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is a report about a message. Its text quoted the message and has been taken out.\r\n"
+// saysInWords says whether a report's first part is a text, as it should be, and quotes nothing.
+func saysInWords(message *spool.Spool, first *mimescan.Part) (bool, error) {
+	if first.MediaType != "text/plain" {
+		return false, nil
+	}
+	ids, opened, err := quotedInText(message, first)
+	return len(ids) == 0 && !opened, err
+}
 
-// writeReport writes some parts of a report as they are, but for the first if it is not flat.
-func writeReport(w io.Writer, message *spool.Spool, root *mimescan.Part, parts []*mimescan.Part, flat bool) error {
-	boundary := root.Params["boundary"]
-	if _, err := io.Copy(w, io.NewSectionReader(message, root.Header.Start, root.Header.Len())); err != nil {
+// ofReports are the header fields of a report that say nothing of the message it is about (RFC 5322 §3.6, RFC 3834 §5). Programs add others, with
+// its subject in them.
+var ofReports = []string{"Return-Path", "Received", "From", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted", "MIME-Version", "Content-Type"}
+
+// aboutNothing is a report's header that does not tell which message it is about.
+func aboutNothing(h mimescan.Header) mimescan.Header {
+	h = slices.DeleteFunc(h, func(f mimescan.Field) bool {
+		return !slices.ContainsFunc(ofReports, func(name string) bool { return strings.EqualFold(f.Name, name) })
+	})
+	return append(h, mimescan.Field{Name: "Subject", Raw: []byte("Subject: Report about a message\r\n")})
+}
+
+// ownWords stand for those of the MTA.
+const ownWords = "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is a report about a message. What became of it is in the next part. What the message says\r\n" +
+	"is not returned: it may have been encrypted on its way.\r\n"
+
+// writeReport writes the parts of a report, with our words before them if those of the MTA are none of them, and without what stands beside the
+// parts, where some programs look, too.
+func writeReport(w io.Writer, message *spool.Spool, h mimescan.Header, root *mimescan.Part) error {
+	var head bytes.Buffer
+	for _, f := range h {
+		head.Write(f.Raw)
+	}
+	head.WriteString("\r\n")
+	if tellsFate(root.Children[0]) {
+		fmt.Fprintf(&head, "--%s\r\n%s", root.Params["boundary"], ownWords)
+	}
+	if _, err := head.WriteTo(w); err != nil {
 		return err
 	}
-	if !flat {
-		parts = parts[1:]
-		if _, err := fmt.Fprintf(w, "--%s\r\n%s", boundary, ownWords); err != nil {
-			return err
-		}
-	}
-	for _, p := range parts {
-		if _, err := fmt.Fprintf(w, "--%s\r\n", boundary); err != nil {
+	return writeParts(w, message, root)
+}
+
+func writeParts(w io.Writer, message *spool.Spool, root *mimescan.Part) error {
+	for _, p := range root.Children {
+		if _, err := fmt.Fprintf(w, "--%s\r\n", root.Params["boundary"]); err != nil {
 			return err
 		}
 		if _, err := io.Copy(w, io.NewSectionReader(message, p.Header.Start, p.Body.End-p.Header.Start)); err != nil {
@@ -256,6 +279,6 @@ func writeReport(w io.Writer, message *spool.Spool, root *mimescan.Part, parts [
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "--%s--\r\n", boundary)
+	_, err := fmt.Fprintf(w, "--%s--\r\n", root.Params["boundary"])
 	return err
 }

@@ -74,7 +74,7 @@ func TestGatewayTakesReportsApart(t *testing.T) {
 			if bytes.Contains(sent, []byte("pectin")) || bytes.Contains(sent, []byte("quince")) {
 				t.Errorf("it gives away what was opened: %s", sent)
 			}
-			for _, kept := range []string{"not delivered", "Action: failed", "multipart/report"} {
+			for _, kept := range []string{"the next part", "Action: failed", "multipart/report"} {
 				if !bytes.Contains(sent, []byte(kept)) {
 					t.Errorf("%q is missing in %s", kept, sent)
 				}
@@ -136,6 +136,8 @@ func TestReportsGiveNothingAway(t *testing.T) {
 		"the first part holds it":         {mta, report, "--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n" + message + quoted + "--c--\r\n" + status + end, "", ""},
 		"the first part's text quotes":    {"postmaster@alpha.test", report, "--b\r\n\r\n" + quoted + status + end, "", ""},
 		"the first part is HTML":          {mta, report, "--b\r\nContent-Type: text/html\r\n\r\nquince\r\n" + status + end, "", ""},
+		"its own subject":                 {mta, report, words + status + end, "Subject: Undeliverable: quince\r\nThread-Topic: quince\r\n", ""},
+		"the first part's words":          {mta, report, "--b\r\n\r\nDelivery has failed. Subject: quince\r\n" + status + end, "", ""},
 		"before the parts":                {mta, report, "quince\r\n" + words + status + end, "", ""},
 		"after the parts":                 {mta, report, words + status + end + "quince\r\n", "", ""},
 		"a read receipt":                  {mta, report, words + read + "--b\r\n" + message + marked + end, "", ""},
