@@ -37,7 +37,9 @@ func (c *company) mailIn(from, mediaType, text string) string {
 	c.t.Helper()
 	plain := message(from, keySubmission, "submission", text, "MIME-Version: 1.0", "Content-Type: "+mediaType)
 	encrypted := c.encrypted(plain, pgpmime.EncryptOptions{Recipients: c.directory("key-submission")})
-	return c.enter(Envelope{From: from, To: []string{keySubmission}}, encrypted, true)[keySubmission]
+	answer := c.enter(Envelope{From: from, To: []string{keySubmission}}, encrypted, true)[keySubmission]
+	c.t.Logf("%s to the submission address is answered %q", mediaType, answer)
+	return answer
 }
 
 var nonceLine = regexp.MustCompile(`nonce: (\S+)`)

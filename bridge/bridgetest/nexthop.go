@@ -1,7 +1,6 @@
 package bridgetest
 
 import (
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -164,30 +163,37 @@ func (s *hopSession) take(r io.Reader, answer func(string, error)) error {
 		_ = s.conn.Conn().Close()
 		return io.ErrClosedPipe
 	}
-	accepted := s.mail
-	accepted.To, accepted.Bytes = nil, message
+	if refuser := s.refuser(); refuser != "" && !s.n.o.LMTP {
+		return replyOf(s.look(s.n.late, refuser))
+	}
+	s.keep(message) // before anybody is told
 	for _, to := range s.mail.To {
 		if text := s.look(s.n.late, to); text != "" {
-			err = errors.Join(err, replyOf(text))
 			answer(to, replyOf(text))
-			continue
+		} else {
+			answer(to, nil)
 		}
-		accepted.To = append(accepted.To, to)
-		answer(to, nil)
-	}
-	if err != nil && !s.n.o.LMTP {
-		return replyOf(s.look(s.n.late, s.refuser()))
-	}
-	if len(accepted.To) > 0 {
-		s.n.mu.Lock()
-		s.n.received = append(s.n.received, accepted)
-		s.n.mu.Unlock()
 	}
 	return nil
 }
 
+func (s *hopSession) keep(message []byte) {
+	kept := s.mail
+	kept.Bytes = message
+	kept.To = slices.DeleteFunc(slices.Clone(kept.To), func(to string) bool { return s.look(s.n.late, to) != "" })
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	if len(kept.To) > 0 {
+		s.n.received = append(s.n.received, kept)
+	}
+}
+
+// refuser is the first recipient who refuses after the content, "" if none does.
 func (s *hopSession) refuser() string {
 	i := slices.IndexFunc(s.mail.To, func(to string) bool { return s.look(s.n.late, to) != "" })
+	if i < 0 {
+		return ""
+	}
 	return s.mail.To[i]
 }
 
