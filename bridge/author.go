@@ -1,11 +1,6 @@
 package bridge
 
-import (
-	"regexp"
-	"strings"
-
-	"github.com/sealpost/sealpost/bridge/mimescan"
-)
+import "github.com/sealpost/sealpost/bridge/mimescan"
 
 // authorsIn are the addresses that From fields name. Not certain: the fields cannot be read, or there are none; then the addresses are whatever
 // looks like one, for those who would rather take too many for authors than miss one.
@@ -13,7 +8,7 @@ func authorsIn(fields []string) (authors []string, certain bool) {
 	for _, value := range fields {
 		list, err := mimescan.StrictAddresses(value)
 		if err != nil {
-			return addressLike(fields), false
+			return likely(fields), false
 		}
 		for _, a := range list {
 			authors = append(authors, normalized(a.Address))
@@ -22,15 +17,10 @@ func authorsIn(fields []string) (authors []string, certain bool) {
 	return authors, len(authors) > 0
 }
 
-// likeAddress is loose: a local part may be quoted, and there may be space around the @.
-var likeAddress = regexp.MustCompile(`([^\s<>()\[\],;:"\\@]+)"?\s*@\s*([\pL\pN._-]+)`)
-
-// addressLike is what looks like an address, in encoded words, too.
-func addressLike(fields []string) (found []string) {
-	for _, value := range fields {
-		for _, match := range likeAddress.FindAllStringSubmatch(value+"\n"+mimescan.DecodeWords(value), -1) {
-			found = append(found, normalized(match[1]+"@"+strings.Trim(match[2], ".")))
-		}
+// likely are all addresses that fields may name, normalised.
+func likely(fields []string) (found []string) {
+	for _, address := range mimescan.LikelyAddresses(fields...) {
+		found = append(found, normalized(address))
 	}
 	return unique(found)
 }

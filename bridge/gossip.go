@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"net/mail"
 	"strings"
 
 	"github.com/sealpost/sealpost/bridge/contacts"
@@ -25,7 +24,7 @@ func (a *Account) learnGossip(ctx context.Context, r *pgpmime.Result, v verdict,
 		return
 	}
 	effective := a.bridge.now()
-	if date, err := mail.ParseDate(header.Get("Date")); err == nil && date.Before(effective) {
+	if date, err := mimescan.ParseDate(header.Get("Date")); err == nil && date.Before(effective) {
 		effective = date
 	}
 	for address, certificate := range a.gossipFor(r.Gossip, header) {

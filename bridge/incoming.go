@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net/mail"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -239,7 +238,7 @@ func (b *Bridge) learnAutocrypt(ctx context.Context, stored mimescan.Source, own
 		return
 	}
 	effective := b.now()
-	if date, err := mail.ParseDate(header.Get("Date")); err == nil && date.Before(effective) {
+	if date, err := mimescan.ParseDate(header.Get("Date")); err == nil && date.Before(effective) {
 		effective = date
 	}
 	if err := b.contacts.Learn(ctx, from[0], certificate, "autocrypt", effective); err != nil {

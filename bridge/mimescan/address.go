@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"net/mail"
+	"regexp"
 	"strings"
 )
 
@@ -54,6 +55,23 @@ var anyCharset = mail.AddressParser{WordDecoder: &mime.WordDecoder{
 
 // StrictAddresses is mail.ParseAddressList, which fails at names in charsets that it does not know.
 func StrictAddresses(s string) ([]*mail.Address, error) { return anyCharset.ParseList(s) }
+
+// likeAddress is loose: a local part may be quoted, and there may be space around the @.
+var likeAddress = regexp.MustCompile(`([^\s<>()\[\],;:"\\@]+)"?\s*@\s*([\pL\pN._-]+)`)
+
+// LikelyAddresses are what looks like an address in fields, in encoded words, too, for those who would rather have too many than miss one.
+func LikelyAddresses(values ...string) (found []string) {
+	for _, value := range values {
+		for _, match := range likeAddress.FindAllStringSubmatch(value+"\n"+DecodeWords(value), -1) {
+			local, domain := match[1], strings.Trim(match[2], ".")
+			found = append(found, local+"@"+domain)
+			if bare := strings.TrimLeft(local, "'"); bare != local { // some programs quote so
+				found = append(found, bare+"@"+domain)
+			}
+		}
+	}
+	return found
+}
 
 type addressReader struct {
 	s       string

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/mail"
 	"runtime"
 	"slices"
 	"strings"
@@ -180,7 +179,7 @@ func (o *opened) digest() error {
 func digestOf(header mimescan.Header) (d Digest) {
 	subject, answer := baseSubject(mimescan.DecodeWords(header.Get("Subject")))
 	d.Subject, d.Answer = collate(subject), answer
-	if t, err := mail.ParseDate(header.Get("Date")); err == nil {
+	if t, err := mimescan.ParseDate(header.Get("Date")); err == nil {
 		d.Sent = t
 	}
 	d.From, d.DisplayFrom = firstAddress(header.Get("From"))

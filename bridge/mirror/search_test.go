@@ -255,6 +255,8 @@ func TestSearchSaysWhenItCannotSeeEverything(t *testing.T) {
 func FuzzText(f *testing.F) {
 	f.Add([]byte("Content-Type: text/html\r\n\r\n<p>a&amp;b<script>x</script>"))
 	f.Add([]byte("Subject: =?utf-8?q?=00?=\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\x00\xff\r\n--b--"))
+	f.Add([]byte("Content-Type: text/calendar\r\n\r\na\r\n b²™´\u00ad\n"))
+	f.Add([]byte("Content-Type: text/plain; format=flowed; delsp=yes\r\n\r\na \r\n \n"))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		src := source(string(message))
 		root, err := mimescan.Scan(src)

@@ -4,33 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"net/mail"
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/net/html"
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/sealpost/sealpost/bridge/mimescan"
 )
-
-// fold is the form in which text is compared: without regard to case and to the ways of
-// writing a character, as i;unicode-casemap has it (RFC 5051 §2).
-func fold(s string) string {
-	ascii := true
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf || s[i] == 0 {
-			ascii = false
-			break
-		}
-	}
-	if ascii {
-		return strings.ToLower(s)
-	}
-	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", " "), "\uFFFD")
-	return norm.NFKD.String(cases.Fold().String(norm.NFKD.String(s)))
-}
 
 // foldFields are decodeFields, folded.
 func foldFields(header mimescan.Header) string { return fold(decodeFields(header)) }
@@ -96,7 +74,7 @@ func fieldOf(fields, name string) string {
 // sentDay is the day of a Date field as yyyymmdd, "disregarding time and timezone" (RFC 9051
 // §6.4.4); 0 if there is none that can be read.
 func sentDay(header mimescan.Header) int {
-	t, err := mail.ParseDate(header.Get("Date"))
+	t, err := mimescan.ParseDate(header.Get("Date"))
 	if err != nil {
 		return 0
 	}
@@ -171,7 +149,7 @@ func (w *textWalk) plain(p *mimescan.Part) error {
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReaderSize(text, textPiece)
+	in := bufio.NewReaderSize(unfolded(p, text), textPiece)
 	for {
 		piece, err := readPiece(in)
 		if piece != "" {
@@ -209,80 +187,6 @@ func readPiece(in *bufio.Reader) (string, error) {
 	piece := string(buf[:n])
 	_, _ = in.Discard(n)
 	return strings.ReplaceAll(piece, "\r\n", "\n"), err
-}
-
-// breaking are the elements that separate words.
-var breaking = map[string]bool{"br": true, "p": true, "div": true, "td": true, "th": true, "tr": true, "li": true, "ul": true,
-	"ol": true, "table": true, "h1": true, "h2": true, "h3": true, "h4": true, "h5": true, "h6": true, "hr": true,
-	"blockquote": true, "pre": true, "title": true, "body": true, "head": true}
-
-// html emits what a reader sees of it.
-func (w *textWalk) html(p *mimescan.Part) error {
-	text, err := mimescan.Text(w.src, p)
-	if err != nil {
-		return err
-	}
-	s := &htmlText{z: html.NewTokenizer(text)}
-	s.z.SetMaxBuf(1 << 20)
-	for {
-		kind := s.z.Next()
-		if kind == html.ErrorToken {
-			break
-		}
-		s.token(kind)
-		if s.out.Len() > textPiece {
-			if err := w.emit(s.out.String()); err != nil {
-				return err
-			}
-			s.out.Reset()
-		}
-	}
-	if err := w.emit(s.out.String() + "\n"); err != nil {
-		return err
-	}
-	switch err := s.z.Err(); err {
-	case io.EOF:
-		return nil
-	case html.ErrBufferExceeded: // it is no markup that anybody wrote; its bytes can still be found
-		return w.plain(p)
-	default:
-		return err
-	}
-}
-
-type htmlText struct {
-	z    *html.Tokenizer
-	out  strings.Builder
-	skip bool // in a script or a style sheet
-}
-
-func (s *htmlText) token(kind html.TokenType) {
-	switch kind {
-	case html.TextToken:
-		if !s.skip {
-			s.words(string(s.z.Text()))
-		}
-	case html.StartTagToken, html.SelfClosingTagToken, html.EndTagToken:
-		name, _ := s.z.TagName()
-		if tag := string(name); tag == "script" || tag == "style" {
-			s.skip = kind == html.StartTagToken
-		} else if breaking[tag] {
-			s.out.WriteByte('\n')
-		}
-	}
-}
-
-// words writes text with its white space collapsed, as it is displayed.
-func (s *htmlText) words(text string) {
-	space := func(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
-	if text != "" && space(text[0]) {
-		s.out.WriteByte(' ')
-	}
-	words := strings.Fields(text)
-	s.out.WriteString(strings.Join(words, " "))
-	if len(words) > 0 && space(text[len(text)-1]) {
-		s.out.WriteByte(' ')
-	}
 }
 
 // finder looks for a folded string in text that comes in pieces and is not folded.

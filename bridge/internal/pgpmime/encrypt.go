@@ -133,7 +133,7 @@ func shy(f Field) (Field, bool) {
 			f.Value = bareAddresses(list)
 		}
 	case "date":
-		if at, err := mail.ParseDate(f.Value); err == nil {
+		if at, err := mimescan.ParseDate(f.Value); err == nil {
 			f.Value = at.UTC().Format(time.RFC1123Z)
 		}
 	}
