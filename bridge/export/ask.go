@@ -151,6 +151,7 @@ type asked struct {
 	box       *mirror.Mailbox
 	view      *mirror.Snapshot
 	found     found
+	armored   map[imap.UID]bool // some of their text is encrypted
 }
 
 // askMailbox asks about what is in the mailbox beyond what was reached; asked says whether there was anything.
@@ -207,22 +208,30 @@ func (a *asked) each(ctx context.Context, uids []imap.UID, at map[imap.UID]int, 
 }
 
 // narrow asks the mirror's search for the words of every term about text: what it does not find need not be read.
-func (a *asked) narrow(ctx context.Context) error {
+func (a *asked) narrow(ctx context.Context) (err error) {
 	for _, t := range a.terms() {
 		if !isNarrowed(t) || len(a.view.Messages) == 0 {
 			continue
 		}
-		uids, err := a.box.Search(ctx, criterion(t), nil)
-		if err != nil {
+		if a.found[t], err = a.search(ctx, criterion(t)); err != nil {
 			return err
 		}
-		set := make(map[imap.UID]bool, len(uids))
-		for _, uid := range uids {
-			set[uid] = true
+		if a.armored == nil {
+			if a.armored, err = a.search(ctx, mirror.Text(extract.Armor)); err != nil {
+				return err
+			}
 		}
-		a.found[t] = set
 	}
 	return nil
+}
+
+func (a *asked) search(ctx context.Context, c mirror.Criterion) (map[imap.UID]bool, error) {
+	uids, err := a.box.Search(ctx, c, nil)
+	set := make(map[imap.UID]bool, len(uids))
+	for _, uid := range uids {
+		set[uid] = true
+	}
+	return set, err
 }
 
 func (a *asked) terms() []*query.Term {
@@ -258,7 +267,8 @@ func (a *asked) answer(ctx context.Context, m mirror.Message, s *mirror.Summary,
 		answer.Outcome = OutOfRange
 		return answer, nil
 	}
-	j := &judged{family: answer.family, hidden: extract.Hidden(message.Structure), possible: func(t *query.Term) bool { return a.found[t][m.UID] }}
+	hidden := extract.Hidden(message.Structure) || a.armored[m.UID]
+	j := &judged{family: answer.family, hidden: hidden, possible: func(t *query.Term) bool { return a.found[t][m.UID] }}
 	err = a.decide(ctx, j, &answer)
 	if err != nil && fatal(ctx, err) == nil {
 		answer.Outcome, answer.Reason, err = Unavailable, unavailable(err), nil

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -22,6 +23,9 @@ type judged struct {
 func (j *judged) truth(t *query.Term) query.Truth {
 	switch t.Field {
 	case query.Since, query.Until:
+		if j.undated() {
+			return query.Unknown
+		}
 		return query.Of(j.Sent().Before(t.When) == (t.Field == query.Until))
 	case query.ReceivedSince, query.ReceivedUntil:
 		return query.Of(j.Received.Before(t.When) == (t.Field == query.ReceivedUntil))
@@ -30,39 +34,55 @@ func (j *judged) truth(t *query.Term) query.Truth {
 	case query.Custodian:
 		return query.Of(t.Names(j.Custodian))
 	case query.ID:
-		return query.Of(mirror.Fold(strings.Trim(t.Value, "<>")) == mirror.Fold(j.ID()))
+		return j.unlessCut(mirror.Fold(strings.Trim(t.Value, "<>")) == mirror.Fold(j.ID()))
 	case query.Is:
 		return j.state(t.Value)
 	case query.Type, query.Attachment:
 		return j.unlessClosed(j.hasAttachment(t))
 	case query.From, query.To, query.Cc, query.Bcc, query.Participants:
-		return query.Of(j.participates(t))
+		return j.unlessCut(j.participates(t))
 	case query.Subject:
 		return j.unlessClosed(t.In(mirror.Fold(j.Subject())))
 	}
 	return j.words(t)
 }
 
-// unlessClosed is the truth of something that a message which could not be opened may hide.
+// unlessClosed is the truth of something that a message which could not be opened may hide, or one that is not read as a whole.
 func (j *judged) unlessClosed(found bool) query.Truth {
 	if !found && j.Kind == mirror.Failed {
+		return query.Unknown
+	}
+	return j.unlessCut(found)
+}
+
+// unlessCut is the truth of something that the rest of a header may hide that is too long to be read as a whole.
+func (j *judged) unlessCut(found bool) query.Truth {
+	if !found && j.Structure.Limited {
 		return query.Unknown
 	}
 	return query.Of(found)
 }
 
 func (j *judged) hasAttachment(t *query.Term) bool {
-	for _, d := range j.attachments() {
-		if t.Field == query.Attachment && t.In(mirror.Fold(d.name)) || t.Field == query.Type && t.IsType(d.part.MediaType, d.name) {
-			return true
+	return slices.ContainsFunc(j.attachments(), func(d document) bool {
+		if t.Field == query.Attachment {
+			return d.named(t)
 		}
-	}
-	return false
+		names := append(extract.Names(d.part), "")
+		return slices.ContainsFunc(names, func(name string) bool { return t.IsType(d.part.MediaType, name) })
+	})
+}
+
+// named says whether the words are in a name of the attachment.
+func (d document) named(t *query.Term) bool {
+	return slices.ContainsFunc(extract.Names(d.part), func(name string) bool { return t.In(mirror.Fold(name)) })
 }
 
 // fieldsOf are the names of the header fields of a participants' field.
 var fieldsOf = map[query.Field][]string{query.From: {"From"}, query.To: {"To"}, query.Cc: {"Cc"}, query.Bcc: {"Bcc"},
-	query.Participants: {"From", "To", "Cc", "Bcc"}, query.Any: {"From", "To", "Cc", "Bcc"}}
+	query.Participants: participants, query.Any: participants}
+
+var participants = []string{"From", "Sender", "Reply-To", "To", "Cc", "Bcc", "Resent-From", "Resent-To", "Resent-Cc"}
 
 func (j *judged) participates(t *query.Term) bool {
 	for _, name := range fieldsOf[t.Field] {
@@ -83,7 +103,8 @@ func (j *judged) participates(t *query.Term) bool {
 
 // words is the truth of a term about text.
 func (j *judged) words(t *query.Term) query.Truth {
-	if t.Field == query.Any && (t.In(mirror.Fold(j.Subject())) || j.participates(t) || j.named(t)) {
+	if t.Field == query.Any && (t.In(mirror.Fold(j.Subject())) || j.participates(t) ||
+		slices.ContainsFunc(j.attachments(), func(d document) bool { return d.named(t) })) {
 		return query.True
 	}
 	switch {
@@ -95,16 +116,6 @@ func (j *judged) words(t *query.Term) query.Truth {
 		return query.False
 	}
 	return query.Unknown
-}
-
-// named says whether the words are in the name of an attachment.
-func (j *judged) named(t *query.Term) bool {
-	for _, d := range j.attachments() {
-		if t.In(mirror.Fold(d.name)) {
-			return true
-		}
-	}
-	return false
 }
 
 // inText looks into what was read; what could not be read leaves it open.

@@ -89,10 +89,10 @@ func (h Hold) wants(ctx context.Context, m *Message, opened mimescan.Source) (Ou
 	return Undecided, nil
 }
 
-// covers says whether a message was sent within the dates.
+// covers says whether a message was sent within the dates, or may have been.
 func (q Question) covers(m *Message) bool {
 	sent := m.Sent()
-	return (q.Since.IsZero() || !sent.Before(q.Since)) && (q.Until.IsZero() || sent.Before(q.Until))
+	return m.undated() || (q.Since.IsZero() || !sent.Before(q.Since)) && (q.Until.IsZero() || sent.Before(q.Until))
 }
 
 // bodies are the contents of a message in the archive; "" for what is lost.

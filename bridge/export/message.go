@@ -1,7 +1,6 @@
 package export
 
 import (
-	"net/mail"
 	"strings"
 	"time"
 
@@ -51,7 +50,7 @@ func newMessage(custodian string, view *mirror.Snapshot, m mirror.Message, s *mi
 
 // sentAt is the Date field's moment, in its own zone; zero if it cannot be read.
 func sentAt(h mimescan.Header) time.Time {
-	at, err := mail.ParseDate(h.Get("Date"))
+	at, err := mimescan.ParseDate(h.Get("Date"))
 	if err != nil || at.Year() < 1 || at.Year() > 9999 {
 		return time.Time{}
 	}
@@ -76,6 +75,9 @@ func (m *Message) Sent() time.Time {
 	return m.date
 }
 
+// undated says whether there may be a Date in the rest of a header that is too long to be read as a whole.
+func (m *Message) undated() bool { return m.date.IsZero() && m.Structure.Limited }
+
 // ID is the Message-ID without angle brackets, "" if there is none, or only one that the bridge has made.
 func (m *Message) ID() string {
 	value := m.Header.Get("Message-ID")
@@ -97,10 +99,11 @@ func decoded(h mimescan.Header, name string) string {
 	return strings.Join(values, ", ")
 }
 
-// addressesIn are the addresses in all fields of a name.
+// addressesIn is whatever may be an address in the fields of a name: in a malformed one, too, it is found.
 func addressesIn(h mimescan.Header, name string) []string {
-	var found []string
-	for _, a := range mimescan.ParseAddresses(strings.Join(h.Values(name), ", ")) {
+	values := h.Values(name)
+	found := mimescan.LikelyAddresses(values...)
+	for _, a := range mimescan.ParseAddresses(strings.Join(values, ", ")) {
 		if a.Host != "" {
 			found = append(found, a.Mailbox+"@"+a.Host)
 		}

@@ -29,7 +29,7 @@ func (e *extractor) zip(inside string, data []byte) error {
 // isOffice says whether the archive is an Office Open XML or OpenDocument file.
 func isOffice(archive *zip.Reader) bool {
 	for _, f := range archive.File {
-		if f.Name == "[Content_Types].xml" || f.Name == "META-INF/manifest.xml" {
+		if strings.EqualFold(f.Name, "[Content_Types].xml") || strings.EqualFold(f.Name, "META-INF/manifest.xml") {
 			return true
 		}
 	}
@@ -38,7 +38,7 @@ func isOffice(archive *zip.Reader) bool {
 
 func (e *extractor) entry(inside string, f *zip.File, office bool) error {
 	where := path.Join(inside, f.Name)
-	if strings.HasSuffix(f.Name, "/") {
+	if strings.HasSuffix(f.Name, "/") && f.UncompressedSize64 == 0 && f.CompressedSize64 == 0 { // a folder; but the name may lie
 		return nil
 	}
 	if !office {
@@ -59,11 +59,8 @@ func (e *extractor) entry(inside string, f *zip.File, office bool) error {
 		e.skip(where, reason)
 		return nil
 	case office && isXML(f.Name):
-		if !e.xml(data) {
-			e.skip(where, Damaged)
-		}
-		return nil
-	case office && (f.Name == "mimetype" || strings.HasSuffix(f.Name, ".rels")):
+		return e.xml(where, data)
+	case office && (f.Name == "mimetype" || strings.EqualFold(path.Ext(f.Name), ".rels")):
 		return nil
 	}
 	return e.file(where, f.Name, "", data)
@@ -93,46 +90,62 @@ func (e *extractor) unpack(f *zip.File) ([]byte, Reason) {
 	return data, ""
 }
 
-func isXML(name string) bool { return strings.HasSuffix(name, ".xml") }
+func isXML(name string) bool { return strings.EqualFold(path.Ext(name), ".xml") }
 
 // breaking are the elements between whose ends words end: paragraphs, cells, line breaks, tabulators, slides, of
 // WordprocessingML, SpreadsheetML, DrawingML and OpenDocument. Elements inside a paragraph do not: a word may be in several.
 var breaking = map[string]bool{"p": true, "h": true, "tr": true, "tc": true, "br": true, "cr": true, "tab": true, "line-break": true, "s": true,
 	"si": true, "c": true, "row": true, "table-cell": true, "table-row": true, "list-item": true, "title": true, "creator": true, "v": true,
-	"is": true, "noBreakHyphen": true, "comment": true, "text": true, "keywords": true, "subject": true, "description": true, "category": true}
+	"is": true, "noBreakHyphen": true, "comment": true, "text": true, "note": true, "note-citation": true,
+	"annotation": true, "keywords": true, "subject": true, "description": true, "category": true}
 
 // xml takes the character data of a document's part: also what was deleted with its changes tracked, and what fields are made of.
-func (e *extractor) xml(data []byte) (ok bool) {
+func (e *extractor) xml(where string, data []byte) error {
 	decoder := xml.NewDecoder(bytes.NewReader(data))
 	decoder.Strict = false
-	var text strings.Builder
-	shared := false // in a cell that refers to a shared string by number
-	for {
+	t := &xmlText{}
+	for n := 1; ; n++ {
 		token, err := decoder.Token()
+		if err != nil && err != io.EOF {
+			e.skip(where, Damaged)
+		}
 		if err != nil {
-			_ = e.piece(text.String() + "\n")
-			return err == io.EOF
+			return e.piece(t.out.String() + "\n")
 		}
-		switch t := token.(type) {
-		case xml.StartElement:
-			if t.Name.Local == "c" {
-				shared = hasAttribute(t, "t", "s")
-			}
-			if breaking[t.Name.Local] {
-				text.WriteByte('\n')
-			}
-		case xml.EndElement:
-			if breaking[t.Name.Local] {
-				text.WriteByte('\n')
-			}
-			if t.Name.Local == "c" {
-				shared = false
-			}
-		case xml.CharData:
-			if !shared {
-				text.Write(t)
-			}
+		t.token(token)
+		if n%1000 == 0 && e.ctx.Err() != nil {
+			return e.ctx.Err()
 		}
+	}
+}
+
+type xmlText struct {
+	out    strings.Builder
+	shared bool // in a cell that refers to a shared string by number
+}
+
+func (x *xmlText) token(token xml.Token) {
+	switch t := token.(type) {
+	case xml.StartElement:
+		if t.Name.Local == "c" {
+			x.shared = hasAttribute(t, "t", "s")
+		}
+		x.element(t.Name.Local)
+	case xml.EndElement:
+		x.element(t.Name.Local)
+		if t.Name.Local == "c" {
+			x.shared = false
+		}
+	case xml.CharData:
+		if !x.shared {
+			x.out.Write(t)
+		}
+	}
+}
+
+func (x *xmlText) element(name string) {
+	if breaking[name] {
+		x.out.WriteByte('\n')
 	}
 }
 

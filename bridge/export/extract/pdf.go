@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"path"
 	"strings"
 	"time"
 )
@@ -17,7 +18,7 @@ const (
 	pdfMemory = "1073741824" // bytes
 )
 
-// pdf runs pdftotext: it gets the file and gives the text through pipes, may write no file, has no environment, and where the system
+// pdf reads the pages; files that are embedded beside them are listed. It runs pdftotext: it gets the file and gives the text through pipes, may write no file, has no environment, and where the system
 // allows it no network. A hostile file reaches a program without keys, and no more than that program's memory.
 func (e *extractor) pdf(inside string, data []byte) error {
 	for _, program := range []string{"pdftotext", "prlimit"} {
@@ -37,10 +38,23 @@ func (e *extractor) pdf(inside string, data []byte) error {
 		e.skip(inside, TooLarge)
 	case err != nil:
 		e.skip(inside, Damaged)
-	case strings.TrimSpace(text) == "":
+	case hasEmptyPage(text):
 		e.skip(inside, NoText)
 	}
+	if bytes.Contains(data, []byte("/EmbeddedFile")) {
+		e.skip(path.Join(inside, "embedded files"), Unsupported)
+	}
 	return e.piece(text + "\n")
+}
+
+// hasEmptyPage says whether a page may be a picture of text. pdftotext ends each with a form feed.
+func hasEmptyPage(text string) bool {
+	for page := range strings.SplitSeq(strings.TrimSuffix(text, "\f"), "\f") {
+		if strings.TrimSpace(page) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 var errTooMuch = errors.New("more text than is taken")
@@ -49,7 +63,7 @@ func runPDF(ctx context.Context, data []byte, most int) (text, complaint string,
 	ctx, cancel := context.WithTimeout(ctx, pdfTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "prlimit", "--as="+pdfMemory, "--cpu="+pdfCPU, "--fsize=0", "--core=0", "--",
-		"pdftotext", "-enc", "UTF-8", "-nopgbrk", "-", "-")
+		"pdftotext", "-enc", "UTF-8", "-", "-")
 	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{"PATH=/usr/bin:/bin"}, "/", time.Second
 	cmd.SysProcAttr = isolated()
 	out, problems := &bounded{limit: most}, &bounded{limit: 4 << 10}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// page is a PDF file with one line of text, as small as may be.
-func page(text string) []byte {
+// pages is a PDF file with one line of text on each page, as small as may be.
+func pages(texts ...string) []byte {
 	var out bytes.Buffer
 	var offsets []int
 	object := func(body string) {
@@ -20,11 +20,17 @@ func page(text string) []byte {
 	}
 	out.WriteString("%PDF-1.4\n")
 	object("<</Type/Catalog/Pages 2 0 R>>")
-	object("<</Type/Pages/Kids[3 0 R]/Count 1>>")
-	object("<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>")
-	stream := "BT /F 12 Tf 20 100 Td (" + text + ") Tj ET"
-	object(fmt.Sprintf("<</Length %d>>\nstream\n%s\nendstream", len(stream), stream))
+	kids := ""
+	for i := range texts {
+		kids += fmt.Sprintf("%d 0 R ", 4+2*i)
+	}
+	object(fmt.Sprintf("<</Type/Pages/Kids[%s]/Count %d>>", kids, len(texts)))
 	object("<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>")
+	for i, text := range texts {
+		object(fmt.Sprintf("<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents %d 0 R/Resources<</Font<</F 3 0 R>>>>>>", 5+2*i))
+		stream := "BT /F 12 Tf 20 100 Td (" + text + ") Tj ET"
+		object(fmt.Sprintf("<</Length %d>>\nstream\n%s\nendstream", len(stream), stream))
+	}
 	start := out.Len()
 	fmt.Fprintf(&out, "xref\n0 %d\n0000000000 65535 f \n", len(offsets)+1)
 	for _, o := range offsets {
@@ -43,10 +49,12 @@ func TestPDF(t *testing.T) {
 		text    string
 		skipped Reason
 	}{
-		"text":    {page("Meet me at the old harbour"), "meet me at the old harbour", ""},
-		"a scan":  {page(""), "", NoText},
-		"damaged": {[]byte("%PDF-1.4\nand no more"), "", Damaged},
-		"in zip":  {archive(t, "plan.pdf", string(page("harbour"))), "plan.pdf harbour", ""},
+		"text":                {pages("Meet me at the old harbour"), "meet me at the old harbour", ""},
+		"a scan":              {pages(""), "", NoText},
+		"damaged":             {[]byte("%PDF-1.4\nand no more"), "", Damaged},
+		"a scan with a cover": {pages("cover", ""), "cover", NoText},
+		"with a file in it":   {append(pages("cover"), "\n9 0 obj\n<</Type/EmbeddedFile/Length 7>>\nstream\nharbour\nendstream\nendobj\n"...), "cover", Unsupported},
+		"in zip":              {archive(t, "plan.pdf", string(pages("harbour"))), "plan.pdf harbour", ""},
 	} {
 		src, part := attach(t, "application/octet-stream", "x.txt", c.data)
 		got, err := Part(t.Context(), src, part)

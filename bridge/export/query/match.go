@@ -1,6 +1,7 @@
 package query
 
 import (
+	"errors"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,6 +13,22 @@ import (
 type word struct {
 	text   string
 	prefix bool // "*" follows: it stands for the rest of the word
+}
+
+// errWildcard is about "*" in or before a word, and "?", of which users of other programs expect something.
+var errWildcard = errors.New("\"*\" can only stand at the end of a word, for the rest of it, and \"?\" for nothing; write the words out, with OR between them")
+
+// checkWildcards refuses what would find something else than is meant.
+func checkWildcards(text string) error {
+	var before rune = ' '
+	for i, r := range text {
+		after, _ := utf8.DecodeRuneInString(text[i+utf8.RuneLen(r):])
+		if r == '*' && (inWord(after) || !inWord(before) && after != '@') || r == '?' && inWord(before) && inWord(after) {
+			return errWildcard
+		}
+		before = r
+	}
+	return nil
 }
 
 // wordsOf splits what a user wrote. Scripts without spaces are left together.
@@ -36,8 +53,11 @@ func wordsOf(text string) []word {
 
 func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) }
 
-// unspaced are the scripts that are written without spaces between words.
-var unspaced = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar}
+// unspaced are the scripts that are written without spaces between words, and the signs of kana that are of no script.
+var unspaced = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar, kanaSigns}
+
+// kanaSigns are the voicing marks and the sign for a long vowel.
+var kanaSigns = &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x3099, Hi: 0x309c, Stride: 1}, {Lo: 0x30fc, Hi: 0x30fc, Stride: 1}}}
 
 // isBoundary says whether a word may end between two runes.
 func isBoundary(before, after rune) bool {

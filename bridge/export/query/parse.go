@@ -156,6 +156,9 @@ func (p *parser) term(field Field, t token) (Expr, error) {
 			err = errors.New("there is nothing in the quotes")
 		}
 	default:
+		if err = checkWildcards(term.Value); err != nil {
+			break
+		}
 		if term.words = wordsOf(term.Value); len(term.words) == 0 {
 			err = fmt.Errorf("there is no letter and no digit in %q, so it cannot be found", term.Value)
 		}
@@ -169,11 +172,11 @@ func (p *parser) term(field Field, t token) (Expr, error) {
 // ParseWhen reads a day in a zone, or a moment (RFC 3339). The result is the first moment of the day; with until
 // the first after it, or after the moment.
 func ParseWhen(text string, until bool, zone *time.Location) (time.Time, error) {
-	if day, err := time.ParseInLocation(time.DateOnly, text, zone); err == nil && inYears(day) {
+	if day, err := time.ParseInLocation(time.DateOnly, text, time.UTC); err == nil && inYears(day) {
 		if until {
 			day = day.AddDate(0, 0, 1)
 		}
-		return day, nil
+		return firstOf(day, zone), nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || !inYears(at) {
@@ -183,6 +186,19 @@ func ParseWhen(text string, until bool, zone *time.Location) (time.Time, error) 
 		at = at.Add(time.Nanosecond)
 	}
 	return at, nil
+}
+
+// firstOf is the first moment of a day in a zone: of a day at whose midnight clocks are put forward, that at which they are.
+func firstOf(day time.Time, zone *time.Location) time.Time {
+	at := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, zone)
+	begins, ends := at.ZoneBounds()
+	switch {
+	case at.Day() != day.Day(): // there is no midnight, and time.Date has gone back
+		return ends
+	case !begins.IsZero() && begins.Before(at) && begins.Day() == at.Day() && at.Sub(begins) < 24*time.Hour: // it has gone forward
+		return begins
+	}
+	return at
 }
 
 // inYears keeps to those that can be written again in any zone.

@@ -194,6 +194,26 @@ func TestNamesAndAddresses(t *testing.T) {
 	}
 }
 
+// The first moment of a day at whose midnight clocks are changed.
+func TestMidnights(t *testing.T) {
+	for _, line := range cases(t, "testdata/midnights.txt") {
+		field := strings.Fields(line)
+		zone, err := time.LoadLocation(field[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		since, err := ParseWhen(field[1], false, zone)
+		if got := since.UTC().Format(time.RFC3339); err != nil || got != field[2] {
+			t.Errorf("%s begins at %s, %v", line, got, err)
+		}
+		y, m, d := since.Date()
+		until, err := ParseWhen(time.Date(y, m, d-1, 12, 0, 0, 0, time.UTC).Format(time.DateOnly), true, zone)
+		if err != nil || !until.Equal(since) {
+			t.Errorf("%s: the day before ends at %s, %v", line, until.UTC(), err)
+		}
+	}
+}
+
 // What is parsed can be written and means the same.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{`a OR (b -"c d") from:x@y`, `since:2026-01-31 until:2026-01-31T00:00:00Z`, `“a” «b» NOT(c)`, "in:x* is:signed", "\"(", "id:<a\\b>"} {
