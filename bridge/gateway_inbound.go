@@ -46,7 +46,7 @@ func (g *Gateway) arrive(ctx context.Context, e Envelope, message io.Reader, apa
 		return nil, relayDenied(strings.Join(e.To, ", "))
 	}
 	m := &outgoing{from: e.From, utf8: e.UTF8, notice: e.Notice}
-	for _, to := range unique(e.To) {
+	for _, to := range mailboxesOf(e.To) {
 		if refused.Of(to) == nil {
 			m.to = append(m.to, to)
 		}

@@ -423,6 +423,18 @@ func TestUsersWhoPassGetNoKey(t *testing.T) {
 	}
 }
 
+// TestLocalPartsDiffer: whether two spellings are two mailboxes only their host knows (RFC 5321 §2.4).
+func TestLocalPartsDiffer(t *testing.T) {
+	c := newCompany(t, lmtp)
+	two := []string{"Dave@delta.test", dave, "dave@DELTA.test", "Bob@bravo.test", bob}
+	c.leave(Envelope{From: alice, To: two}, message(alice, dave, "two", secretBody), true)
+	for _, to := range []string{"Dave@delta.test", dave, "Bob@bravo.test", bob} {
+		if n := len(c.out.For(to)); n != 1 {
+			t.Errorf("%s gets it %d times", to, n)
+		}
+	}
+}
+
 // TestKeysRevokedElsewhere: another gateway's command is in force at the next message, whatever is in memory here.
 func TestKeysRevokedElsewhere(t *testing.T) {
 	c := newCompany(t, lmtp)

@@ -112,7 +112,7 @@ func (s *sender) spoolLines(r io.Reader) (*spool.Spool, error) {
 // readHeader takes from the header what the journey needs.
 func readHeader(e Envelope, h mimescan.Header, p Policy) (*outgoing, error) {
 	m := &outgoing{
-		from: e.From, to: unique(e.To), utf8: e.UTF8, notice: e.Notice, client: e.Client, header: h,
+		from: e.From, to: mailboxesOf(e.To), utf8: e.UTF8, notice: e.Notice, client: e.Client, header: h,
 		fromFields: h.Values("From"), senders: h.Values("Sender"),
 		messageID:  h.Get("Message-ID"),
 		references: messageIDs(h, "In-Reply-To", "References", "X-Forwarded-Message-Id"),
@@ -236,6 +236,21 @@ func addressesIn(value string) []string {
 	return specs
 }
 
+// mailboxesOf are the recipients of an envelope without those that are there twice. Alice@ and alice@ may be two: only the host of a mailbox knows
+// (RFC 5321 §2.4).
+func mailboxesOf(to []string) (all []string) {
+	seen := map[string]bool{}
+	for _, address := range to {
+		local := address[:max(0, strings.LastIndexByte(address, '@'))]
+		if key := local + "@" + domainOf(normalized(address)); !seen[key] {
+			seen[key] = true
+			all = append(all, address)
+		}
+	}
+	return all
+}
+
+// unique leaves out addresses that are the same in another spelling.
 func unique(to []string) []string {
 	seen := map[string]bool{}
 	var out []string
