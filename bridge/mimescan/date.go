@@ -1,6 +1,8 @@
 package mimescan
 
 import (
+	"cmp"
+	"errors"
 	"net/mail"
 	"regexp"
 	"strings"
@@ -14,18 +16,20 @@ var obsoleteZones = map[string]string{
 }
 
 // zoneName is what stands behind the time and is no number.
-var zoneName = regexp.MustCompile(`(:\d+)\s*([A-Za-z][^:]*)$`)
+var zoneName = regexp.MustCompile(`(?s)^([^:]*:[^A-Za-z]*)([A-Za-z].*?)\s*$`)
+
+var errZone = errors.New("what stands for the zone of a date is neither a number nor a name")
 
 // ParseDate reads the value of a Date field (RFC 5322 §3.3 and §4.3). What a zone's name means does not depend on where the machine is, as it
-// does with mail.ParseDate, whose errors these are.
+// does with mail.ParseDate, whose errors these are otherwise.
 func ParseDate(value string) (time.Time, error) {
 	value = withoutComments(value)
-	if m := zoneName.FindStringSubmatchIndex(value); m != nil {
-		offset, known := obsoleteZones[strings.ToUpper(strings.TrimSpace(value[m[4]:m[5]]))]
-		if !known {
-			offset = "-0000"
+	if m := zoneName.FindStringSubmatch(value); m != nil {
+		name := strings.ToUpper(m[2])
+		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+			return time.Time{}, errZone
 		}
-		value = value[:m[3]] + " " + offset
+		value = m[1] + " " + cmp.Or(obsoleteZones[name], "-0000")
 	}
 	return mail.ParseDate(value)
 }

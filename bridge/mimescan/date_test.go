@@ -23,9 +23,10 @@ func TestParseDate(t *testing.T) {
 			"Mon, 23 Nov 2026 21:00:00 -0500 (EST)":      "2026-11-24T02:00:00Z",
 			"23 Nov 26 21:00 A":                          "2026-11-23T21:00:00Z",
 			"Mon, 23 Nov 2026 21:00:00 EST (New (York))": "2026-11-24T02:00:00Z",
-			"tomorrow":    "",
-			"Mon, 23 Nov": "",
-			"":            "",
+			"Tue, 12 Oct 2010 16:21:05 H0500":            "",
+			"tomorrow":                                   "",
+			"Mon, 23 Nov":                                "",
+			"":                                           "",
 		} {
 			at, err := ParseDate(value)
 			if got := at.UTC().Format(time.RFC3339); (err != nil) != (want == "") || err == nil && got != want {
