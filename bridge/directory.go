@@ -65,8 +65,12 @@ func (h *hosted) certificates(ctx context.Context, address string) ([]*keydisc.C
 
 // submitted is the certificate that a user has mailed in, nil if he has not, and whether it can be used.
 func (h *hosted) submitted(ctx context.Context, address string) (c *keydisc.Certificate, good bool, err error) {
+	stmt, err := h.bridge.db.Prepared(ctx, `SELECT certificate FROM submitted_certificate WHERE address = ?`)
+	if err != nil {
+		return nil, false, err
+	}
 	var data []byte
-	err = h.bridge.db.Read().QueryRowContext(ctx, `SELECT certificate FROM submitted_certificate WHERE address = ?`, normalized(address)).Scan(&data)
+	err = stmt.QueryRowContext(ctx, normalized(address)).Scan(&data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
